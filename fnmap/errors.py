@@ -1,0 +1,169 @@
+"""Every error that fnmap raises itself.
+
+FnmapError
+├── UsageError (ValueError)          a parameter is wrong: names it, its value and what to do
+│   ├── NotCallable (TypeError)      the function is not callable
+│   └── NotPicklable (TypeError)     a function or an item cannot travel to a worker
+├── StoreError                       bytes could not be read or written
+│   ├── MissingKey (KeyError)        no object at that key
+│   ├── StoreFull (OSError)          no space, or over quota
+│   └── StoreReadOnly (OSError)      no permission to write
+├── ComputeError                     a call could not be carried out; the run decides what follows
+│   ├── WorkerLost                   the worker died before it answered
+│   ├── CallTimeout                  a task of the call ran over its time limit
+│   └── Throttled                    not now: try again after `retry_after_s`
+├── TaskError                        what became of one task that did not succeed
+│   ├── TaskTimeout (TimeoutError)   it ran over `timeout=`
+│   ├── TaskPoisoned                 it killed every worker that tried it
+│   └── ResultLost                   it ran, but its result or exception cannot be pickled or read back
+└── RunError                         a run as a whole
+    ├── RunNotFound (LookupError)    no run of that name or id
+    ├── RunBusy                      another live run holds that name
+    ├── RunCancelled                 the run was cancelled before this result was there
+    └── ResultsReleased              a streamed run has already given this result away
+
+An exception that the mapped function itself raises is not in this tree: it comes back as its own type.
+"""
+
+from __future__ import annotations
+
+
+class FnmapError(Exception):
+    """The root of the tree."""
+
+
+class UsageError(FnmapError, ValueError):
+    """A parameter is wrong. The message names the parameter, its value and what would be right."""
+
+
+class NotCallable(UsageError, TypeError):
+    """What should be mapped cannot be called."""
+
+
+class NotPicklable(UsageError, TypeError):
+    """A function or an item cannot be sent to a worker."""
+
+
+class StoreError(FnmapError):
+    """A store could not do what it was asked."""
+
+
+class MissingKey(StoreError, KeyError):
+    """There is no object at that key."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class StoreFull(StoreError, OSError):
+    """There is no space left in the store."""
+
+
+class StoreReadOnly(StoreError, OSError):
+    """The store may not be written."""
+
+
+class ComputeError(FnmapError):
+    """A call could not be carried out by the compute."""
+
+
+class WorkerLost(ComputeError):
+    """The worker died before it answered.
+
+    `at` is the range of positions within the call that may have been running, where the compute
+    knows it; `log` is what the worker said last.
+    """
+
+    def __init__(self, message: str, *, at: range | None = None, log: str = "") -> None:
+        super().__init__(message)
+        self.at, self.log = at, log
+
+
+class CallTimeout(ComputeError):
+    """A task of the call ran over its time limit and was killed.
+
+    `at` is its position within the call; None where the compute cannot tell.
+    """
+
+    def __init__(self, message: str, *, at: int | None = None, log: str = "") -> None:
+        super().__init__(message)
+        self.at, self.log = at, log
+
+
+class Throttled(ComputeError):
+    """The compute takes no more calls for now."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TaskError(FnmapError):
+    """What became of one task that did not succeed.
+
+    Attributes: `index` (position of the item in the map), `item` (its short repr), `attempts`,
+    `exception` (what the function raised, or None), `traceback` (the remote one, as text), `log`
+    (the tail of what the task printed).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        index: int = -1,
+        item: str = "",
+        attempts: int = 1,
+        exception: BaseException | None = None,
+        traceback: str = "",
+        log: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.index, self.item, self.attempts = index, item, attempts
+        self.exception, self.traceback, self.log = exception, traceback, log
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_task_error, (type(self), self.args[0], self.__dict__)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), str(self)))
+
+
+def _rebuild_task_error(kind: type[TaskError], message: str, state: dict[str, object]) -> TaskError:
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The task ran over its `timeout=` and was killed."""
+
+
+class TaskPoisoned(TaskError):
+    """The task killed its worker on every attempt."""
+
+
+class ResultLost(TaskError):
+    """The task ran, but its result or its exception cannot be pickled, or cannot be read back here."""
+
+
+class RunError(FnmapError):
+    """A run as a whole cannot do what was asked."""
+
+
+class RunNotFound(RunError, LookupError):
+    """No run has that name or id."""
+
+
+class RunBusy(RunError):
+    """Another live run holds that name."""
+
+
+class RunCancelled(RunError):
+    """The run was cancelled before this result was there."""
+
+
+class ResultsReleased(RunError):
+    """A streamed run has already given this result away."""

@@ -1,0 +1,59 @@
+"""What a store must do: a flat map from key to bytes.
+
+A key is a relative path of printable ASCII segments joined by "/" ("part/a/run/0/00.parquet").
+A store is cheap to pickle: workers get a copy. The conformance suite is `fnmap.testing.StoreContract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+Buffer = bytes | bytearray | memoryview
+
+
+@runtime_checkable
+class Store(Protocol):
+    """A flat map from key to bytes."""
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises MissingKey."""
+        ...
+
+    def put(self, key: str, body: Buffer) -> None:
+        """Write the object whole or not at all, replacing what was there."""
+        ...
+
+    def create(self, key: str, body: Buffer) -> bool:
+        """Write the object exclusively: False, and nothing changed, if the key exists."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """The keys that start with `prefix`, in no particular order."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove these keys; one that does not exist is not an error."""
+        ...
+
+
+@runtime_checkable
+class MapObject(Protocol):
+    """A store whose objects can be mapped into memory, so that many readers share one copy."""
+
+    def map(self, key: str) -> memoryview:
+        """The object as private copy-on-write memory: writable, and no write reaches the store."""
+        ...
+
+    def create_parts(self, key: str, parts: Iterable[Buffer]) -> bool:
+        """As `create`, of the concatenated parts, without joining them in memory first."""
+        ...
+
+
+@runtime_checkable
+class Url(Protocol):
+    """A store that other libraries can read by an address."""
+
+    def url(self, key: str) -> str:
+        """An address of the object that pyarrow, DuckDB and polars understand."""
+        ...
