@@ -1,0 +1,1 @@
+"""Map a Python function over many inputs."""

@@ -1,0 +1,276 @@
+"""Objects to bytes and back: pickles with their large buffers beside them, not inside.
+
+A payload is a list of frames. A frame is bytes-like, or a `Ref` to an object of a store that readers
+map into memory: that is how 200 tasks over one 200 MB array cost 200 MB, once. Any object that speaks
+pickle protocol 5 (numpy, Arrow, pandas, polars) takes part without being known here.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+INLINE_BUFFER_BYTES = 16 << 10  # a smaller buffer stays inside its pickle: a frame costs more than a copy
+ALIGN = 64  # what Arrow asks of a buffer, and a cache line
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A frame that lies in a store."""
+
+    key: str
+
+
+Frame = Buffer | Ref
+Share = Callable[[memoryview], Ref | None]  # puts a large buffer where all readers find it, once
+Open = Callable[[str], memoryview]  # the other end: the buffer behind a Ref
+Take = Callable[[pickle.PickleBuffer], bool]  # False: the buffer was taken, and is not in the pickle
+
+
+class Dumper(Protocol):
+    """A pickler that is used for many objects, one after another."""
+
+    def dump(self, obj: Any, /) -> None: ...
+    def common(self) -> bytes:
+        """A pickled list of the classes that the pickles refer to by place (`common_object`), or b""."""
+        ...
+
+    def clear_memo(self) -> None: ...
+
+
+Dumping = Callable[[io.BytesIO, Take], AbstractContextManager[Dumper]]
+
+
+def size(frames: Iterable[Frame]) -> int:
+    """Bytes that travel when the frames are sent."""
+    return sum(len(f.key) if isinstance(f, Ref) else memoryview(f).nbytes for f in frames)
+
+
+def pack(frames: Sequence[Frame]) -> list[Buffer]:
+    """The frames as one message: parts to be written one after another, each frame aligned."""
+    lengths = [-len(f.key) if isinstance(f, Ref) else memoryview(f).nbytes for f in frames]
+    head = struct.pack(f"<q{len(frames)}q", len(frames), *lengths)
+    parts: list[Buffer] = [head]
+    at = len(head)
+    for frame in frames:
+        if gap := -at % ALIGN:
+            parts.append(bytes(gap))
+        body = frame.key.encode() if isinstance(frame, Ref) else memoryview(frame).cast("B")
+        parts.append(body)
+        at += gap + len(body)
+    return parts
+
+
+def unpack(message: Buffer) -> list[Frame]:
+    """The frames of a message, as views into it."""
+    view = memoryview(message).cast("B")
+    (count,) = struct.unpack_from("<q", view)
+    lengths = struct.unpack_from(f"<{count}q", view, 8)
+    frames: list[Frame] = []
+    at = 8 + 8 * count
+    for length in lengths:
+        at += -at % ALIGN
+        body = view[at : at + abs(length)]
+        frames.append(body if length >= 0 else Ref(str(body, "ascii")))
+        at += abs(length)
+    return frames
+
+
+class _Sink:
+    """Where the pickler leaves the buffers that it does not write inside."""
+
+    def __init__(self, share: Share | None) -> None:
+        self.frames: list[Frame] = []
+        self._share = share
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < INLINE_BUFFER_BYTES:
+            return True  # in band
+        self.frames.append((self._share and self._share(raw)) or raw)
+        return False
+
+
+def dump(obj: Any, dumping: Dumping, share: Share | None = None) -> list[Frame]:
+    """One object as frames: its pickle, then its large buffers."""
+    out, sink = io.BytesIO(), _Sink(share)
+    with dumping(out, sink.take) as dumper:
+        dumper.dump(obj)
+    return [out.getbuffer(), *sink.frames]
+
+
+def load(frames: Sequence[Frame], open_ref: Open) -> Any:
+    """The object of `dump`."""
+    pickled, *buffers = _opened(frames, open_ref)
+    return pickle.loads(pickled, buffers=buffers)
+
+
+def _opened(frames: Sequence[Frame], open_ref: Open) -> list[Buffer]:
+    return [open_ref(f.key) if isinstance(f, Ref) else f for f in frames]
+
+
+_SCALARS = frozenset({int, float, str, bytes, bool, complex, type(None)})
+_STANDARD = frozenset({"datetime", "decimal", "fractions", "uuid"})  # their classes load everywhere
+
+
+def is_plain(values: Sequence[Any], depth: int = 3) -> bool:
+    """True when every value is of built-in or standard types all the way down, so that one pickle of the
+    whole list can neither fail here nor at the reader. Looks at types only, at C speed."""
+    if isinstance(values, range):
+        return True
+    kinds = set(map(type, values)) - _SCALARS
+    nested = kinds & {tuple, list, dict}
+    if any(kind.__module__ not in _STANDARD for kind in kinds - nested) or (nested and not depth):
+        return False
+    for kind in nested:
+        whole = [v for v in values if type(v) is kind]
+        for inner in (whole,) if kind is not dict else (whole, list(map(dict.values, whole))):
+            if not is_plain(list(chain.from_iterable(inner)), depth - 1):
+                return False
+    return True
+
+
+class NotDumped(Exception):
+    """A value could not be pickled. `at` is its position."""
+
+    def __init__(self, at: int, cause: BaseException) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.at, self.cause = at, cause
+
+
+_loading = threading.local()
+
+
+def common_object(at: int) -> Any:
+    """Called by a pickle: the class at this place of the list that came with the values."""
+    return _loading.common[at]
+
+
+class Values:
+    """A sequence of values, each of which can be loaded, or fail to load, by itself.
+
+    Plain values (see `is_plain`) are one pickle of a list; others are a pickle each, in one frame with
+    their offsets, so that a slice is cheap and a value that cannot be read spoils no other. Classes that
+    travel by value are pickled once, in front.
+    """
+
+    __slots__ = ("_buffers", "_common", "_counts", "_length", "_list", "_offsets", "_pickled")
+
+    def __init__(
+        self,
+        pickled: Buffer,
+        length: int,
+        offsets: array[int] | None = None,
+        counts: array[int] | None = None,
+        common: Buffer = b"",
+        buffers: Sequence[Frame] = (),
+    ) -> None:
+        self._pickled, self._length = pickled, length
+        self._offsets, self._counts, self._buffers = offsets, counts, buffers
+        self._common: Buffer | list[Any] = common
+        self._list: list[Any] | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[Any], dumping: Dumping, share: Share | None = None) -> Values:
+        """Encode. Raises NotDumped at the first value that cannot be pickled."""
+        if is_plain(values):
+            return cls(pickle.dumps(values if type(values) is list else list(values), 5), len(values))
+        out, sink = io.BytesIO(), _Sink(share)
+        offsets, counts = array("q", [0]), array("q", [0])
+        with dumping(out, sink.take) as dumper:
+            for at, value in enumerate(values):
+                try:
+                    dumper.dump(value)
+                except Exception as cause:  # whatever a user's __reduce__ raises
+                    raise NotDumped(at, cause) from cause
+                dumper.clear_memo()
+                offsets.append(out.tell())
+                counts.append(len(sink.frames))
+            common = dumper.common()
+        return cls(out.getbuffer(), len(values), offsets, counts, common, sink.frames)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def each(self) -> bool:
+        """True when the values are a pickle each."""
+        return self._offsets is not None
+
+    def take(self, positions: Sequence[int]) -> Values:
+        """The values at these positions; only for values that are a pickle each."""
+        if isinstance(positions, range) and positions.step == 1:
+            return self._slice(positions.start, positions.stop)
+        offsets, counts, buffers = array("q", [0]), array("q", [0]), list[Frame]()
+        ones = [self._slice(p, p + 1) for p in positions]
+        for one in ones:
+            offsets.append(offsets[-1] + len(one._pickled))
+            buffers += one._buffers
+            counts.append(len(buffers))
+        body = b"".join(one._pickled for one in ones)
+        return Values(body, len(ones), offsets, counts, self._sent_common(), buffers)
+
+    def _slice(self, a: int, b: int) -> Values:
+        assert self._offsets is not None
+        assert self._counts is not None
+        first, buffer = self._offsets[a], self._counts[a]
+        offsets = array("q", [o - first for o in self._offsets[a : b + 1]])
+        counts = array("q", [c - buffer for c in self._counts[a : b + 1]])
+        body = memoryview(self._pickled)[first : self._offsets[b]]
+        return Values(body, b - a, offsets, counts, self._sent_common(), self._buffers[buffer : self._counts[b]])
+
+    def _sent_common(self) -> Buffer:
+        assert not isinstance(self._common, list), "values are sliced where they were encoded"
+        return self._common
+
+    def frames(self) -> list[Frame]:
+        """What is sent; `from_frames` is the other end."""
+        if self._offsets is None or self._counts is None:
+            return [self._length.to_bytes(8, "little"), self._pickled]
+        head = [self._offsets.tobytes(), self._counts.tobytes(), self._sent_common()]
+        return [*head, self._pickled, *self._buffers]
+
+    @classmethod
+    def from_frames(cls, frames: Sequence[Frame], open_ref: Open) -> Values:
+        """Encoded values as they arrived."""
+        first, second, *rest = _opened(frames, open_ref)
+        if not rest:
+            return cls(second, int.from_bytes(first, "little"))
+        offsets, counts = array("q"), array("q")
+        offsets.frombytes(first)
+        counts.frombytes(second)
+        return cls(rest[1], len(offsets) - 1, offsets, counts, rest[0], rest[2:])
+
+    def __getitem__(self, at: int) -> Any:
+        """Load one value; raises whatever its unpickling raises."""
+        if self._offsets is None or self._counts is None:
+            return self.plain()[at]
+        if len(self._common):
+            if not isinstance(self._common, list):
+                self._common = pickle.loads(self._common)
+            _loading.common = self._common
+        body = memoryview(self._pickled)[self._offsets[at] : self._offsets[at + 1]]
+        return pickle.loads(body, buffers=self._buffers[self._counts[at] : self._counts[at + 1]])
+
+    def plain(self) -> list[Any]:
+        """All values of a plain sequence, loaded once."""
+        if self._list is None:
+            self._list = pickle.loads(self._pickled)
+            self._pickled = b""  # the list is all there is to keep
+        return self._list
+
+    def __iter__(self) -> Iterator[Any]:
+        """An iterator that goes on after a value that failed to load."""
+        if self._offsets is None:
+            return iter(self.plain())
+        return map(self.__getitem__, range(self._length))

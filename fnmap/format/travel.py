@@ -1,0 +1,169 @@
+"""User code travels: how functions, classes and their instances are pickled for another interpreter.
+
+Functions and classes of `__main__`, of notebooks and of the user's own modules go by value, so that a
+worker needs only third-party packages, and an edited module is simply sent again. What is installed
+(site-packages, the standard library, fnmap) goes by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import io
+import sys
+import sysconfig
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import cloudpickle
+
+from fnmap.format.payload import Dumper, Frame, Ref, Share, Take, common_object, dump
+
+_lock = threading.Lock()
+_is_user: dict[str, bool] = {}
+
+
+def _installed() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")} | {sys.base_prefix + "/lib"})
+
+
+_INSTALLED = _installed()
+
+
+def _travels_by_value(name: str, module: types.ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    if file is None or name.partition(".")[0] in ("fnmap", "__main__", "__mp_main__"):
+        return False
+    path = str(file)
+    return path.endswith(".py") and "site-packages" not in path and not path.startswith(_INSTALLED)
+
+
+def user_modules() -> list[types.ModuleType]:
+    """Loaded modules that are the user's own: Python source outside of what is installed."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        known = _is_user.get(name)
+        if known is None:
+            known = _is_user[name] = isinstance(module, types.ModuleType) and _travels_by_value(name, module)
+        if known:
+            found.append(module)
+    return found
+
+
+@contextmanager
+def _by_value() -> Iterator[None]:
+    """While this lasts, cloudpickle sends the user's modules by value. Its registry belongs to the whole
+    process, so it is left as it was found."""
+    with _lock:
+        before = cloudpickle.list_registry_pickle_by_value()
+        ours = [m for m in user_modules() if m.__name__ not in before]
+        for module in ours:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in ours:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles one object with all that it needs inside."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, functools._lru_cache_wrapper):  # would go by a name that a worker may not have
+            return _with_cache, (obj.__wrapped__, obj.cache_parameters())
+        return super().reducer_override(obj)
+
+    def common(self) -> bytes:
+        return b""
+
+
+class _WholeHome(_Whole):
+    """Towards the client: a class that came here by value goes home by name, so that the client gets an
+    instance of its own class. Classes of `__main__` and of function bodies have no such name; cloudpickle
+    recognises them in the process that they came from."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) and obj.__module__ not in sys.modules and "<locals>" not in obj.__qualname__:
+            return home_class, (obj.__module__, obj.__qualname__)
+        return super().reducer_override(obj)
+
+
+class _Many:
+    """Mixed in front of a pickler: a class that goes by value is sent once for all the objects."""
+
+    def __init__(self, out: io.BytesIO, take: Take) -> None:
+        super().__init__(out, 5, buffer_callback=take)  # type: ignore[call-arg]
+        self._common: list[type] = []
+        self._places: dict[type, Any] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not isinstance(obj, type):
+            return super().reducer_override(obj)  # type: ignore[misc]
+        if obj not in self._places:
+            reduced = super().reducer_override(obj)  # type: ignore[misc]
+            if isinstance(reduced, tuple) and reduced[0] is not home_class:
+                self._common.append(obj)
+                reduced = common_object, (len(self._common) - 1,)
+            self._places[obj] = reduced
+        return self._places[obj]
+
+    def common(self) -> bytes:
+        if not self._common:
+            return b""
+        out = io.BytesIO()
+        next(c for c in type(self).__mro__ if c in (_Whole, _WholeHome))(out, 5).dump(self._common)
+        return out.getvalue()
+
+
+class _ManyOut(_Many, _Whole):
+    """Items on their way to a worker."""
+
+
+class _ManyHome(_Many, _WholeHome):
+    """Results on their way home."""
+
+
+def _with_cache(fn: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
+    return functools.lru_cache(**parameters)(fn)
+
+
+def home_class(module: str, qualname: str) -> Any:
+    """The class of that name, imported where it is asked for."""
+    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+
+
+@contextmanager
+def to_worker(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
+    """Pickle items, which may be many, on their way to a worker."""
+    with _by_value():
+        yield _ManyOut(out, take)
+
+
+@contextmanager
+def whole(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
+    """Pickle one object, such as a function, on its way to a worker."""
+    with _by_value():
+        yield _Whole(out, 5, buffer_callback=take)
+
+
+@contextmanager
+def to_client(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
+    """Pickle results on their way home."""
+    yield _ManyHome(out, take)
+
+
+def dump_function(
+    fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Share | None
+) -> tuple[str, list[Frame]]:
+    """A function and its fixed keywords as frames, with a key that names their content."""
+    frames = dump((fn, dict(kwargs)), whole, share)
+    digest = hashlib.blake2b(digest_size=16)
+    for frame in frames:
+        digest.update(frame.key.encode() if isinstance(frame, Ref) else frame)
+    return digest.hexdigest(), frames
