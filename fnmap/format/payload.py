@@ -148,6 +148,7 @@ class NotDumped(Exception):
         self.at, self.cause = at, cause
 
 
+_NONE = pickle.dumps(None, 5)
 _loading = threading.local()
 
 
@@ -181,8 +182,14 @@ class Values:
         self._list: list[Any] | None = None
 
     @classmethod
-    def of(cls, values: Sequence[Any], dumping: Dumping, share: Share | None = None) -> Values:
-        """Encode. Raises NotDumped at the first value that cannot be pickled."""
+    def of(
+        cls,
+        values: Sequence[Any],
+        dumping: Dumping,
+        share: Share | None = None,
+        on_error: Callable[[int, Exception], None] | None = None,
+    ) -> Values:
+        """Encode. A value that cannot be pickled raises NotDumped, or is told to `on_error` and is None."""
         if is_plain(values):
             return cls(pickle.dumps(values if type(values) is list else list(values), 5), len(values))
         out, sink = io.BytesIO(), _Sink(share)
@@ -192,7 +199,13 @@ class Values:
                 try:
                     dumper.dump(value)
                 except Exception as cause:  # whatever a user's __reduce__ raises
-                    raise NotDumped(at, cause) from cause
+                    if on_error is None:
+                        raise NotDumped(at, cause) from cause
+                    on_error(at, cause)
+                    out.seek(offsets[-1])
+                    out.truncate()
+                    del sink.frames[counts[-1] :]
+                    out.write(_NONE)
                 dumper.clear_memo()
                 offsets.append(out.tell())
                 counts.append(len(sink.frames))
@@ -232,6 +245,11 @@ class Values:
     def _sent_common(self) -> Buffer:
         assert not isinstance(self._common, list), "values are sliced where they were encoded"
         return self._common
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the encoded values; of plain ones that were loaded, what a pointer and a number take."""
+        return 32 * self._length if self._list is not None else len(self._pickled) + size(self._buffers)
 
     def frames(self) -> list[Frame]:
         """What is sent; `from_frames` is the other end."""

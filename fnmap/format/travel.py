@@ -153,6 +153,12 @@ def whole(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
 
 
 @contextmanager
+def whole_home(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
+    """Pickle one object, such as an exception, on its way home."""
+    yield _WholeHome(out, 5, buffer_callback=take)
+
+
+@contextmanager
 def to_client(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
     """Pickle results on their way home."""
     yield _ManyHome(out, take)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
+from fnmap.errors import MissingKey
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -57,3 +59,18 @@ class Url(Protocol):
     def url(self, key: str) -> str:
         """An address of the object that pyarrow, DuckDB and polars understand."""
         ...
+
+
+def open_object(store: Store | None, key: str) -> memoryview:
+    """An object as memory: mapped where the store can, else read."""
+    if store is None:
+        raise MissingKey(f"{key!r} lies in a store, and none was given")
+    return store.map(key) if isinstance(store, MapObject) else memoryview(bytearray(store.get(key)))
+
+
+def put_parts(store: Store, key: str, parts: Iterable[Buffer]) -> None:
+    """Write a new object out of parts, joining them only where the store needs that."""
+    if isinstance(store, MapObject):
+        store.create_parts(key, parts)
+    else:
+        store.put(key, b"".join(parts))

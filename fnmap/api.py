@@ -1,0 +1,173 @@
+"""The verbs over a default session: `fnmap.map` and its kin."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal
+
+from fnmap.compute.base import Compute
+from fnmap.planning.policy import Retry
+from fnmap.run import Errors, Run
+from fnmap.session import Session
+from fnmap.storage.base import Store
+
+_used: ContextVar[Session | None] = ContextVar("fnmap_session", default=None)
+_kept: dict[tuple[Any, Any], Session] = {}
+_lock = threading.Lock()
+
+
+def session_for(on: str | Compute | None = None, store: str | Path | Store | None = None) -> Session:
+    """The session that a verb runs in: one for each pair of compute and store, kept for the next time."""
+    used = _used.get()
+    if on is None and store is None and used is not None and not used.closed:
+        return used
+    if used is not None:
+        on, store = (used.on if on is None else on), (used.given_store if store is None else store)
+    on = on or ("inline" if os.environ.get("FNMAP_WORKER") else "local")  # in a worker, all cores are taken
+    key = (on, str(store) if isinstance(store, Path) else store)
+    with _lock:
+        session = _kept.get(key)
+        if session is None or session.closed:
+            session = _kept[key] = Session(on=on, store=store)
+        return session
+
+
+@contextmanager
+def use(*, on: str | Compute = "local", store: str | Path | Store | None = None, **options: Any) -> Iterator[Session]:
+    """Run the verbs of this block, and of all that it calls, on this compute and store."""
+    with Session(on=on, store=store, **options) as session:
+        token = _used.set(session)
+        try:
+            yield session
+        finally:
+            _used.reset(token)
+
+
+def map(  # noqa: A001 - it is the builtin's name because it is the builtin's meaning
+    fn: Callable[..., Any],
+    *iterables: Iterable[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    ordered: bool = True,
+    errors: Errors = "raise",
+    retries: int | Retry | None = None,
+    timeout: float | None = None,
+    chunksize: int | Literal["auto"] = "auto",
+    buffersize: int | None = None,
+    strict: bool = True,
+    cost: Callable[..., float] | Iterable[float] | None = None,
+    name: str | None = None,
+    on: str | Compute | None = None,
+    store: str | Path | Store | None = None,
+    progress: bool | None = None,
+) -> Run:
+    """Apply `fn` to each item of the iterables, in parallel. Starts at once and returns a Run.
+
+    As the builtin: several iterables give several arguments, and an item is never unpacked.
+
+    - `kwargs`: the same keywords for every call.
+    - `ordered`: iterating the run gives results in the order of the items, else as they arrive.
+    - `errors`: "raise" stops the run at the first task that fails and raises its own exception; "return"
+      puts a TaskError in its place; "skip" leaves it out; Tolerate(share) is "return" up to that share
+      of the tasks, and "raise" beyond.
+    - `retries`: how often a task that raised is tried again, or a Retry. A worker that dies is replaced
+      and costs the task nothing, three times; a task that kills its worker more often has failed.
+    - `timeout`: seconds for one task; then its worker is killed, with its children.
+    - `chunksize`: tasks that travel together; "auto" adapts it to how long they take.
+    - `buffersize`: of iterators without a length, how many items may be drawn ahead of the results taken.
+    - `strict`: iterables of unequal length are an error.
+    - `cost`: expected cost of each item, in any unit, or a function of the item that gives it: the
+      longest start first.
+    - `name`: keep results in the store under this name: they outlast this process (`attach`), and the
+      same call continues where it was.
+    - `on`, `store`: as of Session. `progress`: a bar; by default where a terminal or notebook shows it.
+
+    Raises UsageError for an argument that is wrong, before anything starts.
+    """
+    return session_for(on, store).map(
+        fn, *iterables, kwargs=kwargs, ordered=ordered, errors=errors, retries=retries, timeout=timeout,
+        chunksize=chunksize, buffersize=buffersize, strict=strict, cost=cost, name=name, progress=progress,
+    )  # fmt: skip
+
+
+def starmap(
+    fn: Callable[..., Any],
+    iterable: Iterable[Iterable[Any]],
+    *,
+    on: str | Compute | None = None,
+    store: str | Path | Store | None = None,
+    **options: Any,
+) -> Run:
+    """As `map`, of items each of which is the tuple of the function's arguments. `options` as of `map`."""
+    return session_for(on, store).starmap(fn, iterable, **options)
+
+
+def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    """One call of the function, in the default session; a concurrent.futures.Future."""
+    return session_for().submit(fn, *args, **kwargs)
+
+
+def map_reduce(
+    fn: Callable[..., Any],
+    items: Iterable[Any],
+    reduce_fn: Callable[[list[Any]], Any],
+    *,
+    by: Callable[[Any], Any] | None = None,
+    fan_in: int = 32,
+    on: str | Compute | None = None,
+    store: str | Path | Store | None = None,
+    **options: Any,
+) -> Future[Any]:
+    """Apply `fn` to the items and combine the results, on the workers, in a tree.
+
+    `reduce_fn` takes a list of at most `fan_in` results, or of what it returned before, and returns one.
+    They come in the order of the items, whatever the order in which they were computed. With `by`, a
+    function of the item that gives a key, each group is reduced by itself, and the future's result is a
+    dict of the keys in order of first appearance. `options` as of `map`, but for `ordered` and `name`.
+    """
+    return session_for(on, store).map_reduce(fn, items, reduce_fn, by=by, fan_in=fan_in, **options)
+
+
+def attach(run_id: str, *, on: str | Compute | None = None, store: str | Path | Store | None = None) -> Run:
+    """The named run, also of another process. Raises RunNotFound."""
+    return session_for(on, store).attach(run_id)
+
+
+def runs(*, store: str | Path | Store | None = None) -> list[Any]:
+    """What is in the store: a RunInfo for each named run, newest first."""
+    return session_for(None, store).runs()
+
+
+def close() -> None:
+    """Stop all sessions that the verbs have opened, with their runs and workers."""
+    with _lock:
+        sessions = list(_kept.values())
+        _kept.clear()
+    for session in sessions:
+        session.close()
+
+
+def _at_exit() -> None:
+    """Let live runs end, as threads of a pool would be waited for; then stop the workers."""
+    try:
+        for session in list(_kept.values()):
+            session.wait()
+    finally:
+        close()
+
+
+def _in_child() -> None:
+    """A forked child shares neither the workers nor the locks of its parent."""
+    global _lock
+    _lock = threading.Lock()
+    _kept.clear()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,203 @@
+"""From the arguments of a map to a stage that runs: options are checked, function and items made ready."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import logging
+import os
+import pickle
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from typing import TYPE_CHECKING, Any
+
+from fnmap.errors import NotCallable, NotPicklable, UsageError
+from fnmap.format import keys
+from fnmap.format.call import Form, Job
+from fnmap.format.payload import Frame, Ref, size
+from fnmap.format.travel import dump_function, whole
+from fnmap.planning.policy import ChunkPolicy, Retry, Tolerate
+from fnmap.storage.base import Store, put_parts
+
+if TYPE_CHECKING:
+    from fnmap.session import Session
+
+SHARED_BYTES = 1 << 20  # a buffer so large is stored once for all calls of a run
+_ids = itertools.count()
+
+
+def new_run_id() -> str:
+    """An id for a run without a name; unique on this machine."""
+    return f"r{os.getpid():x}-{next(_ids):x}"
+
+
+class Shared:
+    """Buffers of over 1 MB that the function or several items refer to: each is stored once a run."""
+
+    def __init__(self, scratch: Callable[[], Store], run_id: str) -> None:
+        self._scratch, self._run_id = scratch, run_id
+        self._seen: dict[tuple[int, int], tuple[Ref, memoryview]] = {}  # the view keeps the address taken
+        self.keys: list[str] = []
+
+    def __call__(self, raw: memoryview) -> Ref | None:
+        """Called by the pickler with each large buffer."""
+        if raw.nbytes < SHARED_BYTES:
+            return None
+        import numpy as np
+
+        where = (np.frombuffer(raw, np.uint8).__array_interface__["data"][0], raw.nbytes)
+        if where not in self._seen:
+            self._seen[where] = (self.put(raw), raw)
+        return self._seen[where][0]
+
+    def put(self, body: Any) -> Ref:
+        """Store one frame."""
+        key = keys.shared(self._run_id, len(self.keys))
+        self.keys.append(key)
+        put_parts(self._scratch(), key, [body])
+        return Ref(key)
+
+    def clear_with(self, owner: object) -> None:
+        """Delete the stored buffers when the owner is gone."""
+        if self.keys:
+            weakref.finalize(owner, _delete, self._scratch(), self.keys)
+
+
+def _delete(store: Store, stored: list[str]) -> None:
+    store.delete(stored)
+
+
+def check_function(fn: object) -> None:
+    if not callable(fn):
+        raise NotCallable(f"fn must be callable; got {fn!r}, a {type(fn).__name__}")
+
+
+def label(fn: Callable[..., Any]) -> str:
+    """The function's name for people."""
+    inner = getattr(fn, "func", fn)  # a partial
+    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
+
+
+def make_job(
+    session: Session,
+    fn: Callable[..., Any],
+    kwargs: Mapping[str, Any],
+    *,
+    form: Form,
+    retry: Retry,
+    timeout_s: float | None,
+    shared: Shared | None,
+) -> Job:
+    """The function ready to travel."""
+    limits = session.compute.limits
+    live = (fn, dict(kwargs)) if limits.in_process else None
+    try:
+        digest, frames = ("", list[Frame]()) if live else dump_function(fn, kwargs, shared)
+    except Exception as error:  # whatever a __reduce__ of what the function refers to raises
+        raise NotPicklable(
+            f"fn={label(fn)} cannot be sent to a worker: {type(error).__name__}: {error}. Something it refers to"
+            " (a global, a closure or a keyword) cannot be pickled; create it inside the function"
+        ) from error
+    if shared is not None and size(frames) > limits.payload_bytes // 2:
+        frames = [f if isinstance(f, Ref) or memoryview(f).nbytes < SMALL_BYTES else shared.put(f) for f in frames]
+    retry_on = _dump_types(retry.on) if retry.retries else b""
+    options = pickle.dumps((digest, form, retry_on, timeout_s))
+    key = f"live-{next(_ids)}" if live else hashlib.blake2b(options, digest_size=16).hexdigest()
+    level = logging.getLogger().getEffectiveLevel()
+    scratch = None if limits.in_process else session.scratch
+    return Job(key, frames, form, retry_on, timeout_s, level, scratch, live)
+
+
+SMALL_BYTES = 4096
+
+
+def _dump_types(on: tuple[type[BaseException], ...]) -> bytes:
+    if on == (Exception,):
+        return _DEFAULT_TYPES
+    out = io.BytesIO()
+    with whole(out, lambda _: True) as dumper:
+        dumper.dump(on)
+    return out.getvalue()
+
+
+_DEFAULT_TYPES = pickle.dumps((Exception,))
+
+
+def check_retries(retries: int | Retry | None) -> Retry:
+    if isinstance(retries, Retry):
+        on = retries.on if isinstance(retries.on, tuple) else (retries.on,)
+        if not all(isinstance(t, type) and issubclass(t, BaseException) for t in on):
+            raise UsageError(f"retries=Retry(on=...) must be exception types; got {retries.on!r}")
+        _check_count("retries", retries.retries)
+        return Retry(retries.retries, on, retries.backoff_s, retries.max_backoff_s)
+    return Retry(0 if retries is None else _check_count("retries", retries))
+
+
+def _check_count(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UsageError(f"{name} must be an int >= 0, or Retry(...); got {value!r}")
+    return value
+
+
+def check_errors(errors: Any) -> Any:
+    if isinstance(errors, Tolerate):
+        if not 0 <= errors.share <= 1:
+            raise UsageError(f"errors=Tolerate(share): share must be in 0..1; got {errors.share!r}")
+    elif errors not in ("raise", "return", "skip"):
+        raise UsageError(f'errors must be "raise", "return", "skip" or Tolerate(share); got {errors!r}')
+    return errors
+
+
+def check_timeout(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
+        raise UsageError(f"timeout must be seconds > 0 for one task, or None; got {timeout!r}")
+    return float(timeout)
+
+
+def check_chunks(chunksize: Any, target_s: float) -> ChunkPolicy:
+    if chunksize == "auto":
+        return ChunkPolicy(target_s=target_s) if target_s > 0 else ChunkPolicy(fixed=1)
+    if not isinstance(chunksize, int) or isinstance(chunksize, bool) or chunksize < 1:
+        raise UsageError(f"chunksize must be 'auto' or an int >= 1; got {chunksize!r}")
+    return ChunkPolicy(fixed=chunksize)
+
+
+def check_buffersize(buffersize: Any) -> int | None:
+    if buffersize is None or (isinstance(buffersize, int) and not isinstance(buffersize, bool) and buffersize >= 1):
+        return buffersize
+    raise UsageError(f"buffersize must be an int >= 1, or None; got {buffersize!r}")
+
+
+def check_costs(cost: Any, items: Sequence[Any], form: Form) -> Sequence[float] | None:
+    """What each task is expected to take, from a function of the item or a sequence."""
+    if cost is None:
+        return None
+    if callable(cost):
+        costs = [cost(*item) if form == "args" else cost(item) for item in items]
+    else:
+        costs = list(cost)
+    if len(costs) != len(items):
+        raise UsageError(f"cost must have one number an item: {len(items)} items, {len(costs)} costs")
+    for at, value in enumerate(costs):
+        if not value >= 0:
+            raise UsageError(f"cost must be numbers >= 0; item {at} has {value!r}")
+    return costs
+
+
+def gather_items(iterables: Sequence[Iterable[Any]], *, strict: bool, form: Form) -> Sequence[Any] | None:
+    """All items if every iterable has a length, else None: they are drawn as they are needed."""
+    for at, iterable in enumerate(iterables):
+        if not isinstance(iterable, Iterable) and not hasattr(iterable, "__getitem__"):
+            raise UsageError(f"iterable {at} of the map cannot be iterated: {iterable!r}, a {type(iterable).__name__}")
+    if not all(isinstance(i, Sized) for i in iterables):
+        return None
+    if form == "args" and len(iterables) > 1:
+        lengths = [len(i) for i in iterables if isinstance(i, Sized)]
+        if strict and len(set(lengths)) > 1:
+            raise UsageError(f"the iterables must have equal lengths (or pass strict=False); got {lengths}")
+        return list(zip(*iterables, strict=False))
+    (one,) = iterables
+    return one if isinstance(one, (range, tuple)) else list(one)

@@ -1,0 +1,50 @@
+"""What a compute must do: run calls somewhere. The conformance suite is `fnmap.testing.ComputeContract`."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from fnmap.format.call import Call, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a compute can take.
+
+    `slots`: calls at once. `payload_bytes`: the largest message each way; what is larger goes through
+    the scratch store. `chunk_s`: how long a call should take for its way not to matter.
+    `in_process`: calls run inside `submit`, in the caller's thread.
+    """
+
+    slots: int
+    payload_bytes: int = 1 << 62
+    chunk_s: float = 0.1
+    in_process: bool = False
+
+
+@runtime_checkable
+class Compute(Protocol):
+    """Somewhere that runs calls."""
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def submit(self, call: Call) -> Future[Report]:
+        """Start one call. The future may end in WorkerLost, CallTimeout or Throttled, which the scheduler
+        knows what to do about; any other exception ends the run."""
+        ...
+
+    def close(self) -> None:
+        """Stop everything, now. Calls that run end in WorkerLost."""
+        ...
+
+
+@runtime_checkable
+class Kill(Protocol):
+    """A compute that can stop a call that runs."""
+
+    def kill(self, future: Future[Report]) -> None:
+        """Stop the call behind this future; it ends in WorkerLost, unless it was done already."""
+        ...

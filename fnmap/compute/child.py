@@ -1,0 +1,172 @@
+"""The main program of a local worker process: read a call, run it, answer, until the pipe closes."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import logging
+import mmap
+import os
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fnmap.format.call import Call
+from fnmap.format.payload import Buffer
+from fnmap.worker import Worker
+
+FRAME = struct.Struct("<cxxxI q")  # kind, task count or unused, bytes that follow
+REPORT, SAID, LOGGED = b"R", b"S", b"L"
+PAGE = struct.Struct("<qqqd")  # call number, first position, count, when they began (monotonic seconds)
+
+
+def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
+    """Serve until the parent closes its end. The arguments are inherited file descriptors, and the
+    place of this worker on the status page."""
+    for fd in (calls, answers, lifeline, page):
+        os.set_inheritable(fd, False)
+    die_with_parent(lifeline)
+    status = mmap.mmap(page, 0)
+    at, number = slot * PAGE.size, 0
+
+    def mark(first: int, count: int) -> None:
+        PAGE.pack_into(status, at, number, first, count, time.monotonic())
+
+    worker = Worker(mark=mark)
+    streams = speak(worker, lambda kind, body: send(answers, kind, [body]))
+    os.environ["FNMAP_WORKER"] = "1"
+    reader = io.FileIO(calls, "r")
+    while head := _read(reader, FRAME.size):
+        number += 1
+        length = FRAME.unpack(head)[2]
+        message = _read(reader, length)
+        PAGE.pack_into(status, at, number, 0, 0, time.monotonic())
+        call = Call.from_message(message, worker.jobs)
+        logging.getLogger().setLevel(call.job.log_level)
+        answer = worker.run(call).to_message()
+        for stream in streams:
+            stream.end()
+        worker.tasks, worker.position = (), _nowhere
+        send(answers, REPORT, answer)
+        del message, call, answer  # an idle worker holds no payload
+
+
+def _nowhere() -> None:
+    return None
+
+
+def die_with_parent(lifeline: int) -> None:
+    """Let the kernel kill this process and its children when the parent's end of the pipe closes, however
+    the parent came to its end. Where it cannot, a thread waits for that."""
+    os.setpgid(0, 0) if os.getpgrp() != os.getpid() else None
+    set_signal = getattr(fcntl, "F_SETSIG", 10 if sys.platform == "linux" else None)
+    if set_signal is None:
+        threading.Thread(target=_wait_and_die, args=(lifeline,), daemon=True).start()
+        return
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, set_signal, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _wait_and_die(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _read(reader: io.FileIO, length: int) -> bytearray:
+    """Exactly so many bytes, in memory that may be written to; empty at the end of the pipe."""
+    body = bytearray(length)
+    view, got = memoryview(body), 0
+    while got < length:
+        n = reader.readinto(view[got:])
+        if not n:
+            return bytearray()
+        got += n
+    return body
+
+
+def send(fd: int, kind: bytes, parts: list[Buffer]) -> None:
+    """Write one frame."""
+    views = [memoryview(p).cast("B") for p in parts]
+    views.insert(0, memoryview(FRAME.pack(kind, 0, sum(map(len, views)))))
+    while views:
+        written = os.writev(fd, views[:512])
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if views:
+            views[0] = views[0][written:]
+
+
+def speak(worker: Worker, emit: Callable[[bytes, bytes], None]) -> list[_Lines]:
+    """Send what tasks print and log to the parent, whole lines at a time, with the task they belong to."""
+    lock = threading.Lock()
+
+    def where() -> int:
+        position = worker.position()
+        return worker.tasks[position] if position is not None and position < len(worker.tasks) else -1
+
+    def said(stream: int, lines: str) -> None:
+        task = where()
+        worker.log.extend((task, line) for line in lines.splitlines(keepends=True))
+        with lock:
+            emit(SAID, struct.pack("<bq", stream, task) + lines.encode(errors="replace"))
+
+    def logged(record: logging.LogRecord) -> None:
+        task, text = where(), record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        worker.log.append((task, f"{record.levelname}:{record.name}:{text}\n"))
+        fields = (task, record.name, record.levelno, record.pathname, record.lineno, record.created, text)
+        with lock:
+            emit(LOGGED, repr(fields).encode(errors="replace"))
+
+    streams = [_Lines(1, said), _Lines(2, said)]
+    sys.stdout, sys.stderr = streams
+    logging.getLogger().addHandler(_Forward(logged))
+    return streams
+
+
+class _Lines(io.TextIOBase):
+    """A text stream that hands on whole lines. Each thread completes its own."""
+
+    encoding = "utf-8"
+    errors = "replace"
+
+    def __init__(self, fd: int, said: Callable[[int, str], None]) -> None:
+        self._fd, self._said, self._part = fd, said, threading.local()
+
+    def write(self, text: str) -> int:
+        kept = getattr(self._part, "text", "") + text
+        whole, newline, self._part.text = kept.rpartition("\n")
+        if newline:
+            self._said(self._fd, whole + newline)
+        return len(text)
+
+    def end(self) -> None:
+        """Send a last line that has no newline. Not done by flush(), which would split lines."""
+        if rest := getattr(self._part, "text", ""):
+            self._part.text = ""
+            self._said(self._fd, rest + "\n")
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def buffer(self) -> Any:
+        return io.FileIO(self._fd, "w", closefd=False)
+
+
+class _Forward(logging.Handler):
+    def __init__(self, logged: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__()
+        self._logged = logged
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._logged(record)

@@ -1,0 +1,39 @@
+"""Calls run in this process and thread, one after another, so that a debugger works."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+
+from fnmap.compute.base import Limits
+from fnmap.errors import CallTimeout
+from fnmap.format.call import Call, Report
+from fnmap.worker import Worker
+
+
+class InlineCompute:
+    """`on="inline"`: no other process. A task cannot be interrupted here: one that runs over its
+    `timeout=` is found out when it returns. A KeyboardInterrupt goes through to the caller."""
+
+    limits = Limits(slots=1, chunk_s=0.0, in_process=True)
+
+    def __init__(self) -> None:
+        self._worker = Worker(fatal=(KeyboardInterrupt, GeneratorExit))
+
+    def submit(self, call: Call) -> Future[Report]:
+        future: Future[Report] = Future()
+        future.set_running_or_notify_cancel()
+        self._worker.jobs[call.job.key] = call.job
+        begun = time.monotonic()
+        report = self._worker.run(call)
+        limit = call.job.timeout_s
+        slow = next((at for at, (_, s) in enumerate(report.laps) if limit is not None and s > limit), None)
+        if slow is None:
+            future.set_result(report)
+        else:
+            seconds = time.monotonic() - begun
+            future.set_exception(CallTimeout(f"ran for {seconds:.3g} s, over its limit of {limit:g} s", at=slow))
+        return future
+
+    def close(self) -> None:
+        self._worker = Worker(fatal=self._worker.fatal)

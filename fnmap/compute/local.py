@@ -1,0 +1,304 @@
+"""Calls run on the cores of this machine, in interpreters of their own that stay warm between maps."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import heapq
+import logging
+import mmap
+import os
+import selectors
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from typing import Any
+
+from fnmap.compute.base import Limits
+from fnmap.compute.child import LOGGED, PAGE, REPORT, SAID
+from fnmap.compute.process import Process
+from fnmap.errors import CallTimeout, ComputeError, UsageError, WorkerLost
+from fnmap.format.call import Call, Report
+from fnmap.format.payload import Buffer
+
+INLINE_BYTES = 256 << 10  # a larger message costs less through a file that is mapped than through a pipe
+FAILED_STARTS = 3
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
+
+log = logging.getLogger(__name__)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalCompute:
+    """`on="local"`: one worker process per slot, started when first needed.
+
+    One thread reads what the workers answer, and sleeps when nothing happens. `submit` writes to an idle
+    worker's pipe in the caller's thread. A worker that dies is replaced, one that runs over its time is
+    killed with its children, and all die with this process, however it ends.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        if workers is not None and (not isinstance(workers, int) or workers < 1):
+            raise UsageError(f"workers must be an int >= 1; got {workers!r}")
+        slots = workers or cores()
+        self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES)
+        self._lock = threading.RLock()
+        self._processes: dict[int, Process] = {}  # by slot
+        self._idle: list[Process] = []
+        self._queue: deque[tuple[Call, Future[Report]]] = deque()
+        self._timers: list[tuple[float, int, Process, int]] = []
+        self._failed_starts = 0
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        with tempfile.TemporaryFile() as page:
+            page.truncate(slots * PAGE.size)
+            self._page_fd = os.dup(page.fileno())
+        self._page = mmap.mmap(self._page_fd, 0)
+
+    # -- from any thread -------------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> Future[Report]:
+        """Start the call on an idle worker, or queue it."""
+        future: Future[Report] = Future()
+        future.set_running_or_notify_cancel()
+        with self._lock:
+            if self._closed:
+                raise ComputeError("this compute is closed; make a new Session")
+            self._queue.append((call, future))
+            self._dispatch()
+        return future
+
+    def kill(self, future: Future[Report]) -> None:
+        """Kill the worker that runs the call of this future."""
+        with self._lock:
+            for process in self._processes.values():
+                if process.future is future:
+                    process.kill()
+            for waiting in [w for w in self._queue if w[1] is future]:
+                self._queue.remove(waiting)
+                future.set_exception(WorkerLost("the call was withdrawn before it started"))
+
+    def close(self) -> None:
+        """Kill all workers and end the thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for process in self._processes.values():
+                process.kill()
+            self._wake()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        os.close(self._page_fd)
+        self._page.close()
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers that live."""
+        with self._lock:
+            return [p.pid for p in self._processes.values()]
+
+    # -- under the lock --------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        while self._queue:
+            if not self._idle and not self._start():
+                return
+            call, future = self._queue.popleft()
+            process = self._idle.pop()
+            process.send(call, future)
+            if call.job.timeout_s is not None:
+                self._set_timer(process, time.monotonic() + call.job.timeout_s)
+
+    def _start(self) -> bool:
+        slot = next((s for s in range(self.limits.slots) if s not in self._processes), None)
+        if slot is None:
+            return False
+        PAGE.pack_into(self._page, slot * PAGE.size, 0, 0, 0, 0.0)
+        process = Process(slot, self._page_fd, self._environment())
+        self._processes[slot] = process
+        self._idle.append(process)
+        for fd, what in ((process.answers, "answers"), (process.output, "output"), (process.pidfd, "ended")):
+            if fd is not None:
+                self._selector.register(fd, selectors.EVENT_READ, (what, process))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="fnmap-local", daemon=True)
+            self._thread.start()
+        self._wake()
+        return True
+
+    def _environment(self) -> dict[str, str]:
+        """One thread a worker for the libraries that would otherwise each take all cores."""
+        share = str(max(1, cores() // self.limits.slots))
+        return {**dict.fromkeys(_THREADS, share), **os.environ}
+
+    def _set_timer(self, process: Process, at: float) -> None:
+        heapq.heappush(self._timers, (at, process.pid, process, process.number))
+        if self._timers[0][0] == at:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._thread is not threading.current_thread():
+            os.write(self._wake_write, b"!")
+
+    # -- the thread ------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while not self._closed or self._processes:
+            timeout = None
+            with self._lock:
+                if self._timers:
+                    timeout = max(0.0, self._timers[0][0] - time.monotonic())
+            for key, _ in self._selector.select(timeout):
+                if key.data is None:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake_read, 4096)
+                else:
+                    self._event(*key.data)
+            self._enforce_limits()
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _event(self, what: str, process: Process) -> None:
+        if self._processes.get(process.slot) is not process:
+            return  # an event of a process that was reaped in this very round
+        if what == "output":
+            self._echo(process)
+        elif what == "answers":
+            self._read(process)
+            if process.pidfd is None and process.popen.poll() is not None:
+                self._reap(process)
+        else:
+            self._reap(process)
+
+    def _read(self, process: Process) -> None:
+        for kind, body in process.messages():
+            if kind == REPORT:
+                self._answered(process, body)
+            elif kind == SAID:
+                stream, task = struct.unpack_from("<bq", body)
+                text = str(body[9:], "utf-8")
+                process.tail.extend(text.splitlines(keepends=True))
+                say(stream, task, text)
+            elif kind == LOGGED:
+                process.tail.append(relog(*ast.literal_eval(str(body, "utf-8"))))
+
+    def _answered(self, process: Process, body: Buffer) -> None:
+        with self._lock:
+            future = process.future
+            process.future = process.call = None
+            process.tail.clear()
+            process.served += 1
+            self._failed_starts = 0
+            self._idle.append(process)
+            self._dispatch()
+        if future is not None:
+            try:
+                report = Report.from_message(body)
+            except Exception as error:  # a user's class may raise anything when it is read
+                future.set_exception(error)
+            else:
+                future.set_result(report)
+
+    def _echo(self, process: Process) -> None:
+        if text := process.read_output():
+            say(2, -1, text)
+
+    def _reap(self, process: Process) -> None:
+        self._read(process)  # it may have answered with its last breath
+        self._echo(process)
+        with self._lock:
+            for fd in (process.answers, process.output, process.pidfd):
+                if fd is not None:
+                    self._selector.unregister(fd)
+            at = self._running(process)
+            how = process.wait()
+            del self._processes[process.slot]
+            if process in self._idle:
+                self._idle.remove(process)
+            future = process.future
+            if future is None and process.served == 0 and not self._closed:
+                self._failed_starts += 1
+            error = process.killed_for or self._lost(process, how, at)
+            if not self._closed:
+                self._dispatch()
+        if future is not None:
+            future.set_exception(error)
+
+    def _lost(self, process: Process, how: str, at: range | None) -> BaseException:
+        text = "".join(process.tail)
+        if self._closed:
+            return WorkerLost("the session was closed while the call ran", log=text)
+        if process.served == 0 and at is None:
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_STARTS:
+                return ComputeError(f"worker processes do not start ({how}); the last one said:\n{text or '(nothing)'}")
+        log.warning("worker %d died (%s); it is replaced and its call is tried again", process.pid, how)
+        return WorkerLost(f"worker {process.pid} died ({how})", at=at, log=text)
+
+    def _running(self, process: Process) -> range | None:
+        """The positions that the worker's call was at, as its status page says."""
+        number, first, count, _ = PAGE.unpack_from(self._page, process.slot * PAGE.size)
+        return range(first, first + count) if number == process.number and count else None
+
+    def _enforce_limits(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            while self._timers and self._timers[0][0] <= now:
+                _, _, process, number = heapq.heappop(self._timers)
+                if process.number != number or process.call is None or process.killed_for is not None:
+                    continue  # that call is over
+                limit = process.call.job.timeout_s or 0.0
+                at, begun = self._running(process), self._begun(process)
+                if at is not None and begun + limit <= now:
+                    message = f"ran for over {limit:g} s"
+                    process.killed_for = CallTimeout(message, at=at.start, log="".join(process.tail))
+                    process.kill()
+                else:  # not yet started, or at a later task by now
+                    self._set_timer(process, (begun if at is not None else now) + limit)
+
+    def _begun(self, process: Process) -> float:
+        return float(PAGE.unpack_from(self._page, process.slot * PAGE.size)[3])
+
+
+def say(stream: int, task: int, text: str) -> None:
+    """Show lines that a task printed, each marked with the task."""
+    mark = f"[task {task}] " if task >= 0 else "[worker] "
+    marked = "".join(mark + line for line in text.splitlines(keepends=True))
+    show_lines(marked if marked.endswith("\n") else marked + "\n", sys.stdout if stream == 1 else sys.stderr)
+
+
+def show_lines(text: str, stream: Any) -> None:
+    """Write whole lines to the caller's terminal, without tearing a progress bar that may be on it."""
+    bars = sys.modules.get("tqdm.std")
+    guard = bars.tqdm.external_write_mode(file=stream) if bars is not None else contextlib.nullcontext()
+    try:
+        with guard:
+            stream.write(text)
+            stream.flush()
+    except (ValueError, OSError, AttributeError):  # the caller has closed or removed the stream
+        log.debug("could not show: %s", text)
+
+
+def relog(task: int, name: str, level: int, path: str, line: int, created: float, text: str) -> str:
+    """Handle a worker's log record by the caller's own loggers; returns it as a line."""
+    logger = logging.getLogger(name)
+    marked = f"[task {task}] {text}" if task >= 0 else text
+    if logger.isEnabledFor(level):
+        record = logger.makeRecord(name, level, path, line, marked, (), None)
+        record.created = created
+        logger.handle(record)
+    return f"{logging.getLevelName(level)}:{name}:{text}\n"

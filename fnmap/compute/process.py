@@ -1,0 +1,147 @@
+"""One local worker process, as its parent sees it: start it, send it a call, read what it says, kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+
+from fnmap.compute.child import FRAME, send
+from fnmap.format.call import Call, Report
+from fnmap.format.payload import Buffer
+
+PIPE_BYTES = 1 << 20  # what Linux lets anyone ask for; a message that fits never blocks its writer
+KEPT_JOBS = 32
+OUTPUT_TAIL_LINES = 50
+
+_START = (
+    "import sys; sys.path[:] = eval(sys.argv.pop()); numbers = map(int, sys.argv.pop().split());"
+    "from fnmap.compute.child import main; main(*numbers)"
+)
+
+
+def pipe() -> tuple[int, int]:
+    """A pipe as roomy as the system allows."""
+    read, write = os.pipe()
+    with contextlib.suppress(OSError, AttributeError):  # not Linux, or the user's quota of pipe memory is used up
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return read, write
+
+
+def pipe_bytes(fd: int) -> int:
+    """How much fits into a pipe."""
+    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else 64 << 10
+
+
+class Process:
+    """A worker interpreter with its pipes.
+
+    `future` and `call` are of the call that it runs, None when it is idle; `number` counts its calls, as
+    the worker does on the status page.
+    """
+
+    def __init__(self, slot: int, page_fd: int, env: Mapping[str, str]) -> None:
+        self.slot, self.number = slot, 0
+        self.future: Future[Report] | None = None
+        self.call: Call | None = None
+        self.killed_for: BaseException | None = None
+        self.tail: deque[str] = deque(maxlen=OUTPUT_TAIL_LINES)
+        self.served = 0
+        self._jobs: OrderedDict[str, None] = OrderedDict()
+        self._buffer = bytearray()
+        call_read, self._calls = pipe()
+        self.answers, answer_write = pipe()
+        life_read, self._lifeline = os.pipe()
+        self.output, output_write = os.pipe()
+        theirs = [call_read, answer_write, life_read, page_fd]
+        numbers = " ".join(map(str, [*theirs, slot]))
+        try:
+            self.popen = subprocess.Popen(
+                [sys.executable, *_flags(), "-c", _START, *sys.argv[1:], numbers, repr(sys.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=output_write,
+                stderr=output_write,
+                pass_fds=theirs,
+                env=env,
+                process_group=0,
+            )
+        finally:
+            for fd in (call_read, answer_write, life_read, output_write):
+                os.close(fd)
+        self.pid = self.popen.pid
+        self.pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        self.room = pipe_bytes(self._calls)
+        for fd in (self.answers, self.output):
+            os.set_blocking(fd, False)
+
+    def send(self, call: Call, future: Future[Report]) -> None:
+        """Hand over a call. The worker is idle, hence its pipe is empty and the message fits."""
+        self.call, self.future, self.number = call, future, self.number + 1
+        key = call.job.key
+        fresh = key not in self._jobs
+        self._jobs[key] = None
+        self._jobs.move_to_end(key)
+        forget = [self._jobs.popitem(last=False)[0]] if len(self._jobs) > KEPT_JOBS else []
+        message = call.to_message(with_job=fresh, forget=forget)
+        with contextlib.suppress(BrokenPipeError):  # it died just now, and that is noticed by its pidfd
+            send(self._calls, b"C", message)
+
+    def messages(self) -> Iterator[tuple[bytes, Buffer]]:
+        """The whole frames that have arrived."""
+        while chunk := _read_some(self.answers):
+            self._buffer += chunk
+            if len(chunk) < PIPE_BYTES:
+                break
+        while len(self._buffer) >= FRAME.size:
+            kind, _, length = FRAME.unpack_from(self._buffer)
+            end = FRAME.size + length
+            if len(self._buffer) < end:
+                return
+            if len(self._buffer) == end:
+                whole, self._buffer = self._buffer, bytearray()
+            else:
+                whole = self._buffer[:end]
+                del self._buffer[:end]
+            yield kind, _aligned(whole)
+
+    def read_output(self) -> str:
+        """What the process or its children wrote to their own standard output or error."""
+        text = _read_some(self.output).decode(errors="replace")
+        self.tail.extend(text.splitlines(keepends=True))
+        return text
+
+    def kill(self) -> None:
+        """Kill the process and its children, now."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def wait(self) -> str:
+        """Reap a process that has ended; says how it ended."""
+        code = self.popen.wait()
+        self.kill()  # whatever its children were doing, they did it for a task that is over
+        for fd in (self._calls, self.answers, self._lifeline, self.output, self.pidfd):
+            if fd is not None:
+                os.close(fd)
+        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+def _aligned(frame: bytearray) -> memoryview:
+    """The body of a frame. Its head is 16 bytes, so buffers inside stay as aligned as the allocation."""
+    return memoryview(frame)[FRAME.size :]
+
+
+def _read_some(fd: int) -> bytes:
+    try:
+        return os.read(fd, PIPE_BYTES)
+    except BlockingIOError:
+        return b""
+
+
+def _flags() -> list[str]:
+    return [f for f in subprocess._args_from_interpreter_flags() if f != "-i"]  # type: ignore[attr-defined]

@@ -1,0 +1,152 @@
+"""What is sent to a worker for one attempt of one chunk, and what it answers."""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fnmap.format.payload import Buffer, Frame, Ref, Values, pack, unpack
+from fnmap.storage.base import Store, open_object
+
+Place = tuple[Store, str]  # a store and a key in it
+Form = Literal["item", "args", "call"]  # an item is the argument, the tuple of them, or (args, kwargs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What all calls of one stage share; a warm worker keeps it.
+
+    `frames`: the pickled (function, keywords). `live`: the same two as objects, for a compute that runs
+    in this very process.
+    """
+
+    key: str
+    frames: Sequence[Frame]
+    form: Form = "item"
+    retry_on: bytes = b""  # pickled exception types that may be retried
+    timeout_s: float | None = None
+    log_level: int = 30
+    scratch: Store | None = None  # where large results go, and refs are found
+    live: Any = None
+
+    def wire(self) -> list[Frame]:
+        head = (self.key, self.form, self.retry_on, self.timeout_s, self.log_level, self.scratch)
+        return [pickle.dumps(head, 5), *self.frames]
+
+    @classmethod
+    def from_wire(cls, frames: Sequence[Frame]) -> Job:
+        key, *rest, scratch = pickle.loads(frames[0])  # type: ignore[arg-type]
+        return cls(key, frames[1:], *rest, scratch)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One attempt of one chunk: apply the job's function to the items.
+
+    `spill`: where a result of over `inline_bytes` may be left instead of in the answer. `commit`: where
+    a durable run keeps the result for good.
+    """
+
+    id: str
+    job: Job
+    tasks: Sequence[int]
+    items: Values
+    attempt: int = 1
+    budget_s: float | None = None  # stop between tasks after so long; the rest is tried elsewhere
+    inline_bytes: int = 1 << 62
+    spill: str | None = None  # key in the job's scratch store
+    commit: Place | None = None
+    items_key: str | None = None  # the items lie in the scratch store: too large for the message
+
+    def to_message(self, *, with_job: bool = True, forget: Sequence[str] = ()) -> list[Buffer]:
+        """The call as parts of one message."""
+        job = self.job.wire() if with_job else []
+        tasks = (self.tasks.start, self.tasks.stop) if isinstance(self.tasks, range) else list(self.tasks)
+        head = (self.id, self.job.key, len(job), tasks, self.attempt, self.budget_s, self.inline_bytes)
+        tail = (self.spill, self.commit, tuple(forget))
+        items = self.items.frames() if self.items_key is None else [Ref(self.items_key)]
+        return pack([pickle.dumps(head + tail, 5), *job, *items])
+
+    @classmethod
+    def from_message(cls, message: Buffer, jobs: dict[str, Job]) -> Call:
+        """The call, with its job out of the message or out of `jobs`, which is kept up to date."""
+        frames = unpack(message)
+        (id_, key, n_job, tasks, attempt, budget, inline, spill, commit, forget) = pickle.loads(frames[0])  # type: ignore[arg-type]
+        for old in forget:
+            jobs.pop(old, None)
+        if n_job:
+            jobs[key] = Job.from_wire(frames[1 : 1 + n_job])
+        scratch = jobs[key].scratch
+        sent = frames[1 + n_job :]
+        if isinstance(sent[0], Ref):
+            sent = unpack(open_object(scratch, sent[0].key))
+        items = Values.from_frames(sent, lambda ref: open_object(scratch, ref))
+        numbers = range(*tasks) if isinstance(tasks, tuple) else tasks
+        return cls(id_, jobs[key], numbers, items, attempt, budget, inline, spill, commit)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a task has no result. `kind`: "raised", "lost" (the result cannot travel), "timeout", "poisoned".
+
+    `exception` is pickled, or the object itself when it never left the process, or None.
+    """
+
+    kind: str
+    message: str
+    exception: Any = None
+    traceback: str = ""
+    log: str = ""
+    retryable: bool = False
+    item: str = ""
+    attempts: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Report:
+    """The answer to a call: the first `ran` of its tasks were tried.
+
+    `values` has `ran` entries, None where `failures` (by position) says why. `laps`: pairs of (tasks,
+    seconds) in order, so that slow tasks are timed one by one and fast ones together.
+    """
+
+    ran: int
+    failures: dict[int, Failure] = field(default_factory=dict)
+    laps: list[tuple[int, float]] = field(default_factory=list)
+    values: Values | None = None
+    spilled: str | None = None
+    committed: str | None = None  # "won", "lost" (someone else's result stands), or None
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in the function."""
+        return sum(s for _, s in self.laps)
+
+    def to_message(self) -> list[Buffer]:
+        """The report as parts of one message."""
+        counts, seconds = array("q", [n for n, _ in self.laps]), array("d", [s for _, s in self.laps])
+        failures = {at: _plain(f) for at, f in self.failures.items()}
+        head = (self.ran, failures, counts, seconds, self.spilled, self.committed, self.stats)
+        return pack([pickle.dumps(head, 5), *(self.values.frames() if self.values else [])])
+
+    @classmethod
+    def from_message(cls, message: Buffer) -> Report:
+        """The report; its values are loaded only when they are asked for."""
+        frames = unpack(message)
+        ran, failures, counts, seconds, spilled, committed, stats = pickle.loads(frames[0])  # type: ignore[arg-type]
+        values = Values.from_frames(frames[1:], _no_ref) if len(frames) > 1 else None
+        laps = list(zip(counts, seconds, strict=True))
+        kept = {at: Failure(*fields) for at, fields in failures.items()}
+        return cls(ran, kept, laps, values, spilled, committed, stats)
+
+
+def _no_ref(key: str) -> memoryview:
+    raise AssertionError(f"an answer carries its own buffers, not {key}")
+
+
+def _plain(f: Failure) -> tuple[Any, ...]:
+    return (f.kind, f.message, f.exception, f.traceback, f.log, f.retryable, f.item, f.attempts)

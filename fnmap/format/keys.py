@@ -1,0 +1,75 @@
+"""Every key in a store, in one place.
+
+    run/<run>/plan            what was asked for: options, counts (JSON)
+    run/<run>/function        the pickled function and its keywords
+    run/<run>/items/<k>       the pickled items, in blocks
+    run/<run>/driver/<n>      who drove the run for the n-th time (JSON); created exclusively
+    run/<run>/end             what became of it (JSON), rewritten when the run ends again
+    part/<h>/<run>/<stage>/<driver>-<chunk>.parquet     the one result of a chunk; <h> spreads the keys
+    tmp/...                   what no reader needs after its call: spilled answers, shared objects
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+from fnmap.errors import UsageError
+
+SPREAD = "0123456789abcdef"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(name: str) -> str:
+    """A run's name, if it can be one."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(f"name must be 1-100 letters, digits, '.', '_' or '-', starting with one of the first two; got {name!r}")
+    return name
+
+
+def plan(run: str) -> str:
+    return f"run/{run}/plan"
+
+
+def function(run: str) -> str:
+    return f"run/{run}/function"
+
+
+def items(run: str, block: int) -> str:
+    return f"run/{run}/items/{block:06d}"
+
+
+def driver(run: str, number: int) -> str:
+    return f"run/{run}/driver/{number:06d}"
+
+
+def end(run: str) -> str:
+    return f"run/{run}/end"
+
+
+def run_of(key: str) -> str:
+    """The run that a key under run/ belongs to."""
+    return key.split("/")[1]
+
+
+def part(run: str, driver_number: int, chunk: int, stage: int = 0) -> str:
+    name = f"{driver_number:03d}-{chunk:08d}"
+    spread = SPREAD[zlib.crc32(f"{run}/{stage}/{name}".encode()) & 15]
+    return f"part/{spread}/{run}/{stage}/{name}.parquet"
+
+
+def part_prefixes(run: str, stage: int = 0) -> list[str]:
+    """Where the parts of a run are."""
+    return [f"part/{h}/{run}/{stage}/" for h in SPREAD]
+
+
+def spill(run: str, chunk: int, attempt: int) -> str:
+    return f"tmp/{run}/{chunk:08d}.{attempt}"
+
+
+def sent(run: str, chunk: int, attempt: int) -> str:
+    return f"tmp/{run}/{chunk:08d}.{attempt}.items"
+
+
+def shared(run: str, number: int) -> str:
+    return f"tmp/{run}/shared.{number}"

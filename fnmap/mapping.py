@@ -1,0 +1,180 @@
+"""Start a map or a single call in a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any
+
+from fnmap import build
+from fnmap.errors import UsageError
+from fnmap.format.call import Failure, Form, Job, Report
+from fnmap.observe.events import RunStarted
+from fnmap.planning.policy import ChunkPolicy, Retry
+from fnmap.planning.schedule import Schedule
+from fnmap.results import Results
+from fnmap.run import Run
+from fnmap.source import Items, Stream, zip_items
+from fnmap.stage import Part, Stage
+
+if TYPE_CHECKING:
+    from fnmap.session import Session
+
+
+def start_map(
+    session: Session,
+    fn: Callable[..., Any],
+    iterables: Sequence[Iterable[Any]],
+    form: Form,
+    *,
+    kwargs: Mapping[str, Any] | None,
+    ordered: bool,
+    errors: Any,
+    retries: int | Retry | None,
+    timeout: float | None,
+    chunksize: int | str,
+    buffersize: int | None,
+    strict: bool,
+    cost: Any,
+    name: str | None,
+    progress: bool | None,
+) -> Run:
+    """A run that has started. Everything that can be wrong with the arguments is raised here."""
+    build.check_function(fn)
+    errors, retry = build.check_errors(errors), build.check_retries(retries)
+    limits = session.compute.limits
+    timeout_s, chunks = build.check_timeout(timeout), build.check_chunks(chunksize, limits.chunk_s)
+    buffer = build.check_buffersize(buffersize)
+    items = build.gather_items(iterables, strict=strict, form=form)
+    if items is None and cost is not None:
+        raise UsageError("cost= needs items that are all there: pass a list, not an iterator")
+    costs = None if items is None else build.check_costs(cost, items, form)
+    run_id = name or build.new_run_id()
+    run = Run(session, run_id, build.label(fn), errors, ordered=ordered)
+    shared = None if limits.in_process else build.Shared(lambda: session.scratch, run_id)
+    source = None if items is None else Items(items, shared)
+    job = build.make_job(session, fn, kwargs or {}, form=form, retry=retry, timeout_s=timeout_s, shared=shared)
+    if shared is not None:
+        shared.clear_with(run)
+    schedule = Schedule(slots=limits.slots, chunks=chunks, retry=retry, costs=costs)
+    if name is not None:
+        from fnmap.durable import begin
+
+        begin(session, run, name, source, job, schedule)
+    run.show_progress(session.progress if progress is None else progress)
+    session.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
+    if source is None:
+        _start_stream(session, run, iterables, strict, form, schedule, job, buffer)
+    else:
+        if name is None:
+            schedule.add(len(source))
+            run.grow(len(source))
+        schedule.close()
+        run.hold(Stage(run_id, schedule, source, job, run, run.durable))
+        session.drive(run.stage)
+    return run
+
+
+def start_call(session: Session, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+    """One call of the function, as a future."""
+    build.check_function(fn)
+    limits = session.compute.limits
+    run_id = build.new_run_id()
+    shared = None if limits.in_process else build.Shared(lambda: session.scratch, run_id)
+    source = Items([(args, kwargs)], shared)
+    job = build.make_job(session, fn, {}, form="call", retry=NO_RETRY, timeout_s=None, shared=shared)
+    schedule = Schedule(slots=limits.slots, chunks=ONE, retry=NO_RETRY)
+    sink = _One(session, build.label(fn))
+    if shared is not None:
+        shared.clear_with(sink.future)
+    schedule.add(1)
+    schedule.close()
+    sink.stage = Stage(run_id, schedule, source, job, sink)
+    session.drive(sink.stage)
+    return sink.future
+
+
+class CallFuture(Future[Any]):
+    """The result of `submit`. A waiting Ctrl-C, or cancel() before it has started, withdraws the call."""
+
+    _withdraw: Callable[[], bool] | None = None
+
+    def cancel(self) -> bool:
+        """Withdraw the call if it has not started yet."""
+        if self._withdraw is None or not self._withdraw():
+            return False
+        return super().cancel()
+
+
+class _One:
+    """Takes in the result of one call, for its future."""
+
+    def __init__(self, session: Session, function: str) -> None:
+        self.future, self.stage = CallFuture(), _NO_STAGE
+        self.future._withdraw = self._withdraw
+        self._session, self._results = session, Results(function)
+        self._results.grow(1)
+        self._error: BaseException | None = None
+        self._over = False
+
+    def arrived(self, part: Part, report: Report) -> None:
+        self._results.put(part)
+
+    def failed(self, task: int, failure: Failure) -> None:
+        self._results.failures[task] = failure
+
+    def ended(self, error: BaseException | None) -> None:
+        self._error, self._over = error, True
+
+    def gives_up(self) -> bool:
+        return True
+
+    def finish(self) -> None:
+        wait([self.future])
+
+    def tell(self) -> None:
+        if not self._over or self.future.done():
+            return
+        self.future._withdraw = None  # it refers back to here
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            error = self._error or (self._results.error(0) if self._results.failures else None)
+            value = None if error else self._results.value(0)
+        except Exception as unreadable:  # a result that does not load here
+            error, value = unreadable, None
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(value)
+
+    def _withdraw(self) -> bool:
+        with self._session.lock:
+            if self.stage.running or self._over:
+                return False
+            self.stage.schedule.halt()
+            self.stage.over = True
+            return True
+
+
+NO_RETRY, ONE = Retry(0), ChunkPolicy(fixed=1)
+_NO_STAGE: Any = None
+
+
+def _start_stream(
+    session: Session,
+    run: Run,
+    iterables: Sequence[Iterable[Any]],
+    strict: bool,
+    form: Form,
+    schedule: Schedule,
+    job: Job,
+    buffer: int | None,
+) -> None:
+    """Items come as they are drawn: a thread draws, unless calls run in the caller's own."""
+    many = form == "args" and len(iterables) > 1
+    drawn = zip_items(iterables, strict=strict) if many else iterables[0]
+    stream = Stream(iter(drawn), room=run.stream_room, add=run.stream_add, end=run.stream_end)
+    run.hold(Stage(run.id, schedule, stream, job, run, run.durable), stream, buffer)
+    session.drive(run.stage)
+    stream.start(threaded=not session.compute.limits.in_process)

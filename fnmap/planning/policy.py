@@ -1,0 +1,85 @@
+"""Choices as pure functions and plain data: chunk size, retry, tolerance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INFRA_RETRIES = 3  # attempts after the first that a lost worker may cost one task before it is called poison
+SPLIT_WAYS = 16  # a lost chunk is split so: a poison item among 65 536 is alone after four losses
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a task whose function raised is tried again.
+
+    `retries` more attempts, for exceptions of the types `on`, the k-th of them after
+    min(`backoff_s` * 2**(k-1), `max_backoff_s`) seconds.
+    """
+
+    retries: int
+    on: tuple[type[BaseException], ...] = (Exception,)
+    backoff_s: float = 0.1
+    max_backoff_s: float = 30.0
+
+    def delay_s(self, failures: int) -> float:
+        """Seconds to wait after this many failures of one task."""
+        return float(min(self.backoff_s * 2.0 ** (failures - 1), self.max_backoff_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerate:
+    """The share of tasks, 0 to 1, that may fail before the run does."""
+
+    share: float
+
+    def allows(self, failed: int, total: int) -> bool:
+        return failed <= self.share * total
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPolicy:
+    """How many tasks travel together. `fixed` overrules the rest."""
+
+    fixed: int | None = None
+    target_s: float = 0.1
+    most_tasks: int = 65_536
+    growth: int = 64  # a chunk is at most so many times larger than any that came back
+
+    def size(self, *, ready: int, slots: int, task_s: float | None, largest_done: int) -> int:
+        """Tasks in the next chunk.
+
+        `ready`: tasks that wait; `task_s`: observed seconds a task, None before the first report. Starts
+        with single tasks, aims at `target_s`, and shrinks towards the end so that no worker idles while
+        another still has a queue of its own.
+        """
+        if self.fixed is not None:
+            return min(self.fixed, ready)
+        if task_s is None:
+            return 1
+        by_time = self.target_s / max(task_s, 1e-9)
+        # Near the end what is left is shared out in eighths of a slot, unless it is too little to matter.
+        tail_s = max(ready * task_s / (slots * TAIL_PARTS), SMALL_S)
+        by_tail = min(tail_s / max(task_s, 1e-9), max(1, ready / slots))
+        return max(1, min(ready, int(min(by_time, by_tail, self.most_tasks, largest_done * self.growth))))
+
+
+TAIL_PARTS = 4
+SMALL_S = 0.003  # a chunk shorter than this spends more on its way than in its function
+
+
+def stream_limit(buffer: int | None, slots: int, task_s: float | None, task_bytes: float) -> int:
+    """Items of an iterator that may be out, drawn and not yet taken as results.
+
+    `buffer`: what the user said. Else: enough for half a second of work, within bounds of count and memory.
+    """
+    if buffer is not None:
+        return buffer
+    by_time = STREAM_TASKS if task_s is None else min(STREAM_MOST, int(STREAM_AHEAD_S / max(task_s, 1e-9)))
+    by_memory = STREAM_BYTES / task_bytes if task_bytes else STREAM_MOST
+    return int(max(2 * slots, min(slots * by_time, by_memory)))
+
+
+STREAM_TASKS = 64  # a slot, before it is known how long they take
+STREAM_MOST = 16_384
+STREAM_AHEAD_S = 0.5
+STREAM_BYTES = 256 << 20

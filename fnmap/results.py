@@ -1,0 +1,155 @@
+"""What a run has so far: parts, where each task's result is, and the errors that failures become."""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from typing import Any
+
+from fnmap.errors import ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout
+from fnmap.format.call import Failure
+from fnmap.stage import Part
+
+_KINDS: dict[str, type[TaskError]] = {
+    "timeout": TaskTimeout,
+    "poisoned": TaskPoisoned,
+    "lost": ResultLost,
+    "raised": TaskError,
+}
+
+
+class Results:
+    """Results by task. A streamed run gives each away once (`release`); others keep them."""
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+        self.failures: dict[int, Failure] = {}
+        self.released = 0  # tasks before this one are gone
+        self.order: list[tuple[Part, int]] = []  # as they arrived, with the number of tasks
+        self._parts: dict[int, Part] = {}
+        self._next = 0
+        self._where = array("i")  # by task - released: the part, or -1
+
+    def grow(self, count: int) -> None:
+        """Room for so many more tasks."""
+        self._where.frombytes(b"\xff" * (count * self._where.itemsize))
+
+    def put(self, part: Part) -> None:
+        """Take in the results of a part; positions that failed are left as they were."""
+        number = self._next
+        self._next += 1
+        self._parts[number] = part
+        tasks, base = part.tasks, self.released
+        if isinstance(tasks, range) and not part.failures:
+            self._where[tasks.start - base : tasks.stop - base] = array("i", [number]) * len(tasks)
+            return
+        for position, task in enumerate(tasks):
+            if position not in part.failures:
+                self._where[task - base] = number
+
+    def has(self, task: int) -> bool:
+        """Is this task's result, or its failure, there?"""
+        return self._where[task - self.released] >= 0 or task in self.failures
+
+    def part_of(self, task: int) -> tuple[Part, int] | None:
+        """The part with this task's result and its position there; None if it failed or is not there."""
+        if task < self.released:
+            raise ResultsReleased(
+                f"the result of task {task} was handed out already: a run over an iterator without a length keeps"
+                " none. Pass a list, or give the run a name= to keep its results"
+            )
+        number = self._where[task - self.released]
+        if number < 0:
+            return None
+        part = self._parts[number]
+        tasks = part.tasks
+        return part, task - tasks.start if isinstance(tasks, range) else tasks.index(task)
+
+    def value(self, task: int) -> Any:
+        """The result of a task that is there. Raises ResultLost if it cannot be read here."""
+        found = self.part_of(task)
+        assert found is not None
+        part, position = found
+        try:
+            return part.values[position]
+        except Exception as error:  # whatever unpickling a user's class raises
+            raise self.unreadable(task, error) from error
+
+    def unreadable(self, task: int, error: Exception) -> ResultLost:
+        """The error for a result that was computed but does not load in this process."""
+        what = f"{type(error).__name__}: {error}"
+        return ResultLost(
+            f"task {task} of {self.function}: its result cannot be read here: {what}. Is its type defined or"
+            " importable in this process?",
+            index=task,
+        )
+
+    def release(self, upto: int) -> None:
+        """Forget results of the tasks before `upto`."""
+        gone = set(self._where[: upto - self.released])
+        del self._where[: upto - self.released]
+        for number in gone - set(self._where[:1]):
+            self._parts.pop(number, None)
+        for task in range(self.released, upto):
+            self.failures.pop(task, None)
+        self.released = upto
+
+    def error(self, task: int) -> BaseException:
+        """What is raised for a task that failed: the exception of its function, as its own type, or ours."""
+        failure = self.failures[task]
+        exception = _exception(failure)
+        if exception is None:
+            return self.task_error(task)
+        _add_note(exception, self._note(task, failure))
+        return exception
+
+    def task_error(self, task: int) -> TaskError:
+        """What stands in the place of a failed task's result under errors="return"."""
+        failure = self.failures[task]
+        exception = _exception(failure)
+        kind = _KINDS[failure.kind if exception is not None or failure.kind != "raised" else "lost"]
+        message = f"task {task} of {self.function} {_VERBS[failure.kind]} {failure.message}"
+        return kind(
+            f"{message}\n{self._note(task, failure)}" if exception is None else message,
+            index=task,
+            item=failure.item,
+            attempts=failure.attempts,
+            exception=exception,
+            traceback=failure.traceback,
+            log=failure.log,
+        )
+
+    def _note(self, task: int, failure: Failure) -> str:
+        times = "once" if failure.attempts == 1 else f"{failure.attempts} times"
+        lines = [f"fnmap: task {task} of {self.function}, tried {times}, with the item {failure.item}"]
+        if failure.log:
+            lines += ["it printed last:", *("  " + line for line in failure.log.splitlines())]
+        if failure.traceback:
+            lines += ["on the worker:", *("  " + line for line in failure.traceback.splitlines())]
+        return "\n".join(lines)
+
+
+_VERBS = {
+    "raised": "raised",
+    "lost": "has no result:",
+    "timeout": "was killed: it",
+    "poisoned": "killed every worker that tried it:",
+}
+
+
+def _exception(failure: Failure) -> BaseException | None:
+    if not isinstance(failure.exception, bytes):
+        exception: BaseException | None = failure.exception
+        return exception if failure.kind == "raised" else None
+    if failure.kind != "raised":
+        return None
+    try:
+        loaded = pickle.loads(failure.exception)
+    except Exception:  # a class that is missing here, or a constructor that refuses
+        return None
+    return loaded if isinstance(loaded, BaseException) else None
+
+
+def _add_note(exception: BaseException, note: str) -> None:
+    if note not in getattr(exception, "__notes__", ()):
+        exception.add_note(note)

@@ -1,0 +1,293 @@
+"""A session binds one compute, one store and defaults, and drives its stages.
+
+There is no loop of its own: whoever brings a fact (the caller with new items, the compute's thread with
+a report) feeds it to the scheduler under the session's lock, and then submits the calls that it decides on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from fnmap.compute.base import Compute, Kill
+from fnmap.compute.open import open_compute
+from fnmap.errors import RunError, UsageError
+from fnmap.format.call import Form, Report
+from fnmap.mapping import start_call, start_map
+from fnmap.planning.policy import Retry
+from fnmap.planning.schedule import Chunk
+from fnmap.run import Errors, Run
+from fnmap.stage import Stage
+from fnmap.storage.base import Store
+
+if TYPE_CHECKING:
+    from fnmap.observe.events import Event, Listener
+
+log = logging.getLogger(__name__)
+BUDGET_CHUNKS = 4  # a call that takes so many times what was aimed at hands back what it has not begun
+
+
+class Session:
+    """One compute, one store, and the runs on them. A context manager; `close` stops everything.
+
+    `on`: "local" (default), "inline", "lithops", a plugin's name, or a Compute. `store`: where named
+    runs are kept: a path, an address such as "file:///data/fnmap", or a Store. `workers`: calls at once,
+    for computes that can choose. `listeners` are called with each event of each run.
+    """
+
+    def __init__(
+        self,
+        *,
+        on: str | Compute = "local",
+        store: str | Path | Store | None = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+        listeners: tuple[Listener, ...] = (),
+    ) -> None:
+        from fnmap.storage.open import open_store
+
+        self.on, self.given_store = on, store
+        self.compute = open_compute(on, **({} if workers is None else {"workers": workers}))
+        self.progress, self.listeners = progress, listeners
+        self.lock = threading.RLock()
+        self.closed = False
+        self._store = None if store is None else open_store(store)
+        self._scratch: Store | None = None
+        self._stages: list[Stage] = []
+        self._turn = 0
+        self._busy = 0
+        self._pumping = threading.local()
+        self._timer: threading.Timer | None = None
+        self._timer_at: float | None = None
+
+    # -- what it does ----------------------------------------------------------------------------------
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        ordered: bool = True,
+        errors: Errors = "raise",
+        retries: int | Retry | None = None,
+        timeout: float | None = None,
+        chunksize: int | Literal["auto"] = "auto",
+        buffersize: int | None = None,
+        strict: bool = True,
+        cost: Callable[..., float] | Iterable[float] | None = None,
+        name: str | None = None,
+        progress: bool | None = None,
+    ) -> Run:
+        """As `fnmap.map`, in this session."""
+        if not iterables:
+            raise UsageError("map needs at least one iterable of items")
+        form: Form = "item" if len(iterables) == 1 else "args"
+        return start_map(
+            self, fn, iterables, form, kwargs=kwargs, ordered=ordered, errors=errors, retries=retries, timeout=timeout,
+            chunksize=chunksize, buffersize=buffersize, strict=strict, cost=cost, name=name, progress=progress,
+        )  # fmt: skip
+
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        ordered: bool = True,
+        errors: Errors = "raise",
+        retries: int | Retry | None = None,
+        timeout: float | None = None,
+        chunksize: int | Literal["auto"] = "auto",
+        buffersize: int | None = None,
+        cost: Callable[..., float] | Iterable[float] | None = None,
+        name: str | None = None,
+        progress: bool | None = None,
+    ) -> Run:
+        """As `map`, of items that are the tuple of the function's arguments each."""
+        return start_map(
+            self, fn, (iterable,), "args", kwargs=kwargs, ordered=ordered, errors=errors, retries=retries,
+            timeout=timeout, chunksize=chunksize, buffersize=buffersize, strict=True, cost=cost, name=name,
+            progress=progress,
+        )  # fmt: skip
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """One call of the function; a concurrent.futures.Future."""
+        return start_call(self, fn, args, kwargs)
+
+    # -- what is bound ---------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """Where named runs are kept: FNMAP_STORE, or .fnmap in the home directory, unless given."""
+        if self._store is None:
+            from fnmap.storage.open import default_store
+
+            self._store = default_store()
+        return self._store
+
+    @property
+    def scratch(self) -> Store:
+        """Where large payloads of live runs lie; emptied when the session closes."""
+        with self.lock:
+            if self._scratch is None:
+                from fnmap.storage.scratch import new_scratch
+
+                self._scratch = new_scratch()
+            return self._scratch
+
+    # -- driving ---------------------------------------------------------------------------------------
+
+    def drive(self, stage: Stage) -> None:
+        """Take up a stage; its first calls leave before this returns."""
+        with self.lock:
+            if self.closed:
+                raise RunError("this session is closed; make a new one")
+            self._stages.append(stage)
+            stage.check_over()
+        self.pump()
+
+    def pump(self) -> None:
+        """Submit whatever can be submitted now."""
+        if getattr(self._pumping, "on", False):
+            return  # further up in this very thread
+        self._pumping.on = True
+        try:
+            while (picked := self._pick()) is not None:
+                self._launch(*picked)
+        finally:
+            self._pumping.on = False
+
+    def stop(self, stage: Stage) -> None:
+        """Start nothing more of this stage, and kill what runs of it."""
+        with self.lock:
+            stage.stopped = True
+            stage.schedule.halt()
+            futures = [future for _, future in stage.running.values()]
+            stage.check_over()
+        for future in futures:
+            self._kill(future)
+        stage.sink.tell()
+
+    def close(self) -> None:
+        """Stop all runs, workers and threads, and remove the scratch objects."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            stages, self._stages = self._stages, []
+        for stage in stages:
+            with self.lock:
+                stage.abort(RunError("the session was closed while the run was live"))
+                stage.check_over()
+            stage.sink.tell()
+        self.compute.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._scratch is not None:
+            from fnmap.storage.scratch import remove_scratch
+
+            remove_scratch(self._scratch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """As of the standard executors: what was started ends first, unless an exception came through."""
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self.close()
+
+    def wait(self) -> None:
+        """Wait for all live runs to end. A run over an iterator that nobody takes from is cancelled."""
+        for stage in self.live_stages():
+            stage.sink.finish()
+
+    def live_stages(self) -> list[Stage]:
+        """Stages that have not ended."""
+        with self.lock:
+            return [s for s in self._stages if not s.over]
+
+    def emit(self, event: Event) -> None:
+        """Tell the listeners."""
+        for listener in self.listeners:
+            listener(event)
+
+    def _kill(self, future: Future[Report]) -> None:
+        if isinstance(self.compute, Kill):
+            self.compute.kill(future)
+
+    def _pick(self) -> tuple[Stage, Chunk] | None:
+        """The next chunk, taking the stages in turn."""
+        with self.lock:
+            self._stages = [s for s in self._stages if not s.over]
+            if self.closed or self._busy >= self.compute.limits.slots:
+                return None
+            now, count = time.monotonic(), len(self._stages)
+            for step in range(count):
+                stage = self._stages[(self._turn + step) % count]
+                if (chunk := stage.schedule.next(now)) is not None:
+                    self._turn = (self._turn + step + 1) % count
+                    self._busy += 1
+                    return stage, chunk
+            self._set_timer(now)
+            return None
+
+    def _launch(self, stage: Stage, chunk: Chunk) -> None:
+        limits = self.compute.limits
+        budget_s = limits.chunk_s * BUDGET_CHUNKS if stage.schedule.chunks.fixed is None else None
+        try:
+            call = stage.call(chunk, payload_bytes=limits.payload_bytes, budget_s=budget_s or None)
+            future = self.compute.submit(call)
+        except BaseException as error:
+            # A pickling, store or compute error, or Ctrl-C while a call runs in this thread: the run ends
+            # with it, and so its owner is told. What is no mere error goes on up.
+            with self.lock:
+                self._busy -= 1
+                stage.refuse(chunk, error)
+                stage.check_over()
+            stage.sink.tell()
+            if not isinstance(error, Exception):
+                raise
+            return
+        with self.lock:
+            stage.running[chunk.id] = (call, future)
+            stopped = stage.stopped
+        if stopped:
+            self._kill(future)  # it was cancelled between its choice and its start
+        future.add_done_callback(partial(self._done, stage, chunk))
+
+    def _done(self, stage: Stage, chunk: Chunk, future: Future[Report]) -> None:
+        with self.lock:
+            self._busy -= 1
+            try:
+                stage.done(chunk, future)
+            except Exception as error:  # the store cannot be read, or a user's class: the run ends, it never hangs
+                log.debug("the answer of chunk %d", chunk.id, exc_info=True)
+                stage.abort(error)
+                stage.end()
+        stage.sink.tell()
+        self.pump()
+
+    def _set_timer(self, now: float) -> None:
+        wakes = [w for s in self._stages if (w := s.schedule.wake_at()) is not None]
+        if not wakes or (self._timer_at is not None and self._timer_at <= min(wakes)):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = min(wakes)
+        self._timer = threading.Timer(max(0.0, self._timer_at - now), self._wake)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _wake(self) -> None:
+        with self.lock:
+            self._timer_at = None
+        self.pump()

@@ -1,0 +1,164 @@
+"""Where the items of a stage come from: what is known at once, and what is drawn one by one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, zip_longest
+from typing import Any, Protocol
+
+from fnmap.errors import NotPicklable, UsageError
+from fnmap.format.payload import NotDumped, Share, Values, is_plain
+from fnmap.format.travel import to_worker
+from fnmap.worker import short_repr
+
+
+class Source(Protocol):
+    """The items of a stage."""
+
+    def encode(self, tasks: Sequence[int]) -> Values:
+        """The items of these tasks, ready to travel. Raises NotPicklable naming the item."""
+        ...
+
+    def settled(self, tasks: Sequence[int]) -> None:
+        """These tasks are done with; their items may go."""
+        ...
+
+
+def not_picklable(index: int, item: object, error: NotDumped) -> NotPicklable:
+    kind = type(item)
+    return NotPicklable(
+        f"item {index} cannot be sent to a worker: {short_repr(item)}, a {kind.__module__}.{kind.__qualname__}: {error}."
+        " Pass what it is made from and build it inside the function"
+    )
+
+
+class Items:
+    """Items that are all there. They are pickled when a chunk leaves, but for those that might fail to be:
+    these are pickled now, so that a bad one is named before anything starts."""
+
+    def __init__(self, items: Sequence[Any], share: Share | None) -> None:
+        self.items = items
+        self._encoded: Values | None = None
+        if not is_plain(items):
+            try:
+                self._encoded = Values.of(items, to_worker, share)
+            except NotDumped as error:
+                raise not_picklable(error.at, items[error.at], error) from error.cause
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def encode(self, tasks: Sequence[int]) -> Values:
+        if self._encoded is not None:
+            return self._encoded.take(tasks)
+        if isinstance(tasks, range) and tasks.step == 1:
+            return Values.of(self.items[tasks.start : tasks.stop], to_worker)
+        return Values.of([self.items[t] for t in tasks], to_worker)
+
+    def settled(self, tasks: Sequence[int]) -> None:
+        """They stay: a failed task may be tried again later."""
+
+
+class Stream:
+    """Items drawn from an iterator by a thread of its own, and no faster than results are taken.
+
+    `add(count)` is told of new items, `end(error)` of the end; `room()` says how many may be drawn now.
+    """
+
+    def __init__(
+        self,
+        iterator: Iterator[Any],
+        *,
+        room: Callable[[], int],
+        add: Callable[[int], None],
+        end: Callable[[BaseException | None], None],
+    ) -> None:
+        self._iterator, self._room, self._add, self._end = iterator, room, add, end
+        self._items: dict[int, Any] = {}
+        self._drawn = 0
+        self._stopped = self._drawing = False
+        self._threaded = True
+        self._changed = threading.Condition()
+
+    def start(self, *, threaded: bool) -> None:
+        """Begin to draw, in a thread, or at each `poke` where calls run in the caller's thread."""
+        self._threaded = threaded
+        if threaded:
+            threading.Thread(target=self._draw_all, name="fnmap-items", daemon=True).start()
+        else:
+            self.poke()
+
+    def poke(self) -> None:
+        """There may be more room now."""
+        if self._threaded:
+            with self._changed:
+                self._changed.notify()
+        elif not self._drawing:
+            self._drawing = True
+            try:
+                while not self._stopped and (room := self._room()) > 0:
+                    self._draw(room)
+            finally:
+                self._drawing = False
+
+    def stop(self) -> None:
+        """Draw no more."""
+        self._stopped = True
+        if self._threaded:
+            with self._changed:
+                self._changed.notify()
+
+    def encode(self, tasks: Sequence[int]) -> Values:
+        items = [self._items[t] for t in tasks]
+        try:
+            return Values.of(items, to_worker)
+        except NotDumped as error:
+            raise not_picklable(tasks[error.at], items[error.at], error) from error.cause
+
+    def settled(self, tasks: Sequence[int]) -> None:
+        for task in tasks:
+            self._items.pop(task, None)
+
+    def _draw_all(self) -> None:
+        while not self._stopped:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or self._room() > 0)
+            if not self._stopped:
+                self._draw(self._room())
+
+    def _draw(self, room: int) -> None:
+        """Up to `room` items, fewer if they come slowly."""
+        error: BaseException | None = None
+        start, over = self._drawn, False
+        until = time.monotonic() + DRAW_S
+        try:
+            for item in islice(self._iterator, room):
+                self._items[self._drawn] = item
+                self._drawn += 1
+                if time.monotonic() > until:
+                    break
+            else:
+                over = self._drawn - start < room
+        except Exception as raised:  # whatever the user's iterator raises is handed on
+            error, over = raised, True
+        if self._drawn > start:
+            self._add(self._drawn - start)
+        if over and not self._stopped:
+            self._stopped = True
+            self._end(error)
+
+
+DRAW_S = 0.005
+
+
+def zip_items(iterables: Sequence[Iterable[Any]], *, strict: bool) -> Iterator[tuple[Any, ...]]:
+    """Tuples of arguments. Under `strict`, iterables of unequal length are an error where the shortest ends."""
+    missing = object()
+    for at, item in enumerate(zip_longest(*iterables, fillvalue=missing)):
+        if any(part is missing for part in item):
+            if strict:
+                raise UsageError(f"the iterables must be equally long (or pass strict=False); one ended after {at} items")
+            return
+        yield item

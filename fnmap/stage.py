@@ -1,0 +1,207 @@
+"""One stage as it runs: its schedule, its items, its job, and who is told of the results."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from fnmap.errors import CallTimeout, Throttled, WorkerLost
+from fnmap.format import keys
+from fnmap.format.call import Call, Failure, Job, Place, Report
+from fnmap.format.payload import Values, pack, size, unpack
+from fnmap.planning.schedule import Chunk, Schedule, State
+from fnmap.source import Source
+from fnmap.storage.base import Store, open_object, put_parts
+from fnmap.worker import short_repr
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """The results of one chunk. `values` has an entry a task, None where `failures` (by position) says why."""
+
+    tasks: Sequence[int]
+    values: Values
+    failures: dict[int, Failure]
+
+
+class Sink(Protocol):
+    """Who holds the results. All calls but `tell` come with the session's lock held."""
+
+    def arrived(self, part: Part, report: Report) -> None: ...
+    def failed(self, task: int, failure: Failure) -> None: ...
+    def ended(self, error: BaseException | None) -> None:
+        """Nothing more will arrive. `error`: why the run as a whole could not go on."""
+        ...
+
+    def tell(self) -> None:
+        """Called after each change, without the lock: hand on what others wait for."""
+        ...
+
+    def finish(self) -> None:
+        """Wait for the end; the session is about to close."""
+        ...
+
+    def gives_up(self) -> bool:
+        """Asked after a failure: start no more tasks?"""
+        ...
+
+
+class Keeper(Protocol):
+    """Where the results of a durable run are kept."""
+
+    def place(self, chunk: Chunk) -> Place:
+        """Where the chunk's one result is committed."""
+        ...
+
+    def seal(self, chunk: Chunk) -> Report | None:
+        """The chunk will be carved anew: make sure that no attempt of it can commit from now on. Returns
+        the report that stands if one has."""
+        ...
+
+    def read(self, chunk: Chunk) -> Report:
+        """The committed result of a chunk."""
+        ...
+
+
+class Stage:
+    """A stage that a session drives. Its methods are called with the session's lock held, but for `call`."""
+
+    def __init__(
+        self,
+        run_id: str,
+        schedule: Schedule,
+        source: Source,
+        job: Job,
+        sink: Sink,
+        keeper: Keeper | None = None,
+    ) -> None:
+        self.run_id, self.schedule, self.source, self.job, self.sink = run_id, schedule, source, job, sink
+        self.error: BaseException | None = None
+        self.over = self.stopped = False
+        self.running: dict[int, tuple[Call, Future[Report]]] = {}
+        self._keeper = keeper
+
+    def call(self, chunk: Chunk, *, payload_bytes: int, budget_s: float | None) -> Call:
+        """What to send for this chunk."""
+        items, items_key = self.source.encode(chunk.tasks), None
+        frames = items.frames()
+        if size(frames) > payload_bytes:
+            items_key = keys.sent(self.run_id, chunk.id, chunk.attempt)
+            put_parts(self._scratch(), items_key, pack(frames))
+        return Call(
+            id=f"{self.run_id}/{chunk.id}.{chunk.attempt}",
+            job=self.job,
+            tasks=chunk.tasks,
+            items=items,
+            attempt=chunk.attempt,
+            budget_s=budget_s,
+            inline_bytes=payload_bytes,
+            spill=keys.spill(self.run_id, chunk.id, chunk.attempt),
+            commit=self._keeper.place(chunk) if self._keeper else None,
+            items_key=items_key,
+        )
+
+    def _scratch(self) -> Store:
+        assert self.job.scratch is not None, "a compute with a limit on payloads needs a scratch store"
+        return self.job.scratch
+
+    def done(self, chunk: Chunk, future: Future[Report]) -> None:
+        """A call has ended, in whatever way."""
+        call, _ = self.running.pop(chunk.id)
+        if call.items_key is not None:
+            self._scratch().delete([call.items_key])
+        error = future.exception()
+        if isinstance(error, (WorkerLost, CallTimeout)) and (standing := self._settle_lost(chunk)):
+            self._accept(chunk, standing, call)  # it had committed before it died
+        elif error is None:
+            self._accept(chunk, self._standing(chunk, future.result()), call)
+        else:
+            self._fault(chunk, error, call)
+        self.check_over()
+
+    def check_over(self) -> None:
+        """Tell the sink once everything has ended."""
+        if self.schedule.finished:
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more will come of this stage."""
+        if not self.over:
+            self.over = True
+            self.sink.ended(self.error)
+
+    def refuse(self, chunk: Chunk, error: BaseException) -> None:
+        """The call cannot be made; the run cannot go on."""
+        self.schedule.refused(chunk)
+        self.abort(error)
+
+    def abort(self, error: BaseException) -> None:
+        """Start nothing more, for this reason."""
+        self.error = self.error or error
+        self.schedule.halt()
+
+    def _settle_lost(self, chunk: Chunk) -> Report | None:
+        return self._keeper.seal(chunk) if self._keeper else None
+
+    def _standing(self, chunk: Chunk, report: Report) -> Report:
+        """The report as it counts: of a durable run, what was committed, be it by another attempt."""
+        if self._keeper is None or (report.committed == "won" and report.values is not None):
+            return report
+        return self._keeper.read(chunk)
+
+    def _accept(self, chunk: Chunk, report: Report, call: Call) -> None:
+        now = time.monotonic()
+        failed = {at: f.retryable for at, f in report.failures.items()}
+        final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now)
+        part = Part(chunk.tasks[: report.ran], self._values(report), report.failures)
+        self.sink.arrived(part, report)
+        positions = dict(zip(chunk.tasks, range(report.ran), strict=False)) if final else {}
+        for task in final:
+            failure = report.failures[positions[task]]
+            self._fail(task, replace(failure, attempts=self.schedule.tries(task)), call, positions[task])
+        state = self.schedule.state
+        self.source.settled(part.tasks if not failed else [t for t in part.tasks if state[t] >= State.DONE])
+
+    def _values(self, report: Report) -> Values:
+        if report.values is not None:
+            return report.values
+        assert report.spilled is not None
+        scratch, key = self._scratch(), report.spilled
+        view = open_object(scratch, key)
+        scratch.delete([key])  # what is mapped stays; nothing else will ask for it
+        return Values.from_frames(unpack(view), lambda ref: open_object(scratch, ref))
+
+    def _fault(self, chunk: Chunk, error: BaseException, call: Call) -> None:
+        now = time.monotonic()
+        if isinstance(error, WorkerLost):
+            verdict, kind = self.schedule.lost(chunk, error.at), "poisoned"
+        elif isinstance(error, CallTimeout):
+            retryable = self.schedule.retry.retries > 0
+            verdict, kind = self.schedule.timed_out(chunk, error.at, retryable, now), "timeout"
+        elif isinstance(error, Throttled):
+            self.schedule.returned(chunk, now + error.retry_after_s)
+            return
+        else:
+            self.refuse(chunk, error)
+            return
+        for task in verdict.exhausted:
+            failure = Failure(kind, str(error), log=error.log, attempts=verdict.attempts)
+            self._fail(task, failure, call, list(chunk.tasks).index(task))
+
+    def _fail(self, task: int, failure: Failure, call: Call, position: int) -> None:
+        if not failure.item:
+            failure = replace(failure, item=short_repr(call.items[position]))
+        self.sink.failed(task, failure)
+        if self.sink.gives_up():
+            self.schedule.halt()
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many tasks are in each state."""
+        return {state: self.schedule.count(state) for state in State}

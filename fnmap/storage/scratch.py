@@ -1,0 +1,45 @@
+"""Where the large payloads of live runs lie: a directory of temporary files that goes with its process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from fnmap.storage.base import Store
+from fnmap.storage.files import FileStore
+
+_PREFIX = "fnmap-scratch-"
+
+
+def new_scratch() -> Store:
+    """An empty store of this process; what dead processes have left is removed on the way."""
+    base = Path(os.environ.get("FNMAP_SCRATCH") or tempfile.gettempdir())
+    _sweep(base)
+    return FileStore(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base), sync=False)
+
+
+def remove_scratch(store: Store) -> None:
+    """Delete a scratch store. Memory that is mapped from it stays valid."""
+    if isinstance(store, FileStore):
+        shutil.rmtree(store.root, ignore_errors=True)
+
+
+def _sweep(base: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in base.glob(f"{_PREFIX}*"):
+            pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+            if pid.isdigit() and not _alive(int(pid)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # someone else's
+    return True
