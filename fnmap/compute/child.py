@@ -109,8 +109,7 @@ def speak(worker: Worker, emit: Callable[[bytes, bytes], None]) -> list[_Lines]:
         position = worker.position()
         return worker.tasks[position] if position is not None and position < len(worker.tasks) else -1
 
-    def said(stream: int, lines: str) -> None:
-        task = where()
+    def said(stream: int, task: int, lines: str) -> None:
         worker.log.extend((task, line) for line in lines.splitlines(keepends=True))
         with lock:
             emit(SAID, struct.pack("<bq", stream, task) + lines.encode(errors="replace"))
@@ -124,7 +123,7 @@ def speak(worker: Worker, emit: Callable[[bytes, bytes], None]) -> list[_Lines]:
         with lock:
             emit(LOGGED, repr(fields).encode(errors="replace"))
 
-    streams = [_Lines(1, said), _Lines(2, said)]
+    streams = [_Lines(1, where, said), _Lines(2, where, said)]
     sys.stdout, sys.stderr = streams
     logging.getLogger().addHandler(_Forward(logged))
     return streams
@@ -136,21 +135,25 @@ class _Lines(io.TextIOBase):
     encoding = "utf-8"
     errors = "replace"
 
-    def __init__(self, fd: int, said: Callable[[int, str], None]) -> None:
-        self._fd, self._said, self._part = fd, said, threading.local()
+    def __init__(self, fd: int, where: Callable[[], int], said: Callable[[int, int, str], None]) -> None:
+        self._fd, self._where, self._said, self._part = fd, where, said, threading.local()
 
     def write(self, text: str) -> int:
-        kept = getattr(self._part, "text", "") + text
-        whole, newline, self._part.text = kept.rpartition("\n")
+        task, kept = self._where(), getattr(self._part, "text", "")
+        if kept and self._part.task != task:
+            self.end()  # the task before left its last line open
+            kept = ""
+        whole, newline, self._part.text = (kept + text).rpartition("\n")
+        self._part.task = task
         if newline:
-            self._said(self._fd, whole + newline)
+            self._said(self._fd, task, whole + newline)
         return len(text)
 
     def end(self) -> None:
         """Send a last line that has no newline. Not done by flush(), which would split lines."""
         if rest := getattr(self._part, "text", ""):
             self._part.text = ""
-            self._said(self._fd, rest + "\n")
+            self._said(self._fd, self._part.task, rest + "\n")
 
     def writable(self) -> bool:
         return True
