@@ -41,8 +41,8 @@ def flat(body: Buffer) -> bytes | memoryview:
     try:
         view = memoryview(body)
     except TypeError:
-        kind = type(body).__name__
-        raise UsageError(f"body must be bytes, a bytearray or a memoryview; got {kind}: encode it first") from None
+        got = type(body).__name__
+        raise UsageError(f"body must be bytes, a bytearray or a memoryview; got {got}") from None
     if not view.c_contiguous:
         return view.tobytes()
     if view.format == "B" and view.ndim == 1:

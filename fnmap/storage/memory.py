@@ -37,7 +37,10 @@ class MemoryStore:
         check_key(key)
         copy = bytes(flat(body))
         with self._lock:
-            return self._objects.setdefault(key, copy) is copy
+            if key in self._objects:
+                return False
+            self._objects[key] = copy
+            return True
 
     def list(self, prefix: str) -> Iterator[str]:
         """The keys there are now that start with `prefix`."""

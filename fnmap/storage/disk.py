@@ -1,0 +1,186 @@
+# Not pathlib: it costs more than the system calls it wraps, and this is the path of every commit.
+# ruff: noqa: PTH102, PTH108, PTH112, PTH115, PTH116, PTH120, PTH123, PTH208
+"""Files as a store needs them: written aside until whole, durable when asked, swept after a crash.
+
+A process killed while it writes leaves its temporary file behind. The name tells a later process
+whether the writer still lives: `<host>.<pid>.<birth>.<number>`, where host stands for one boot of
+one machine (or container), and birth tells two processes apart that had the same pid.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from io import FileIO
+from itertools import count
+from zlib import crc32
+
+from fnmap.storage.base import Buffer
+from fnmap.storage.checks import flat
+
+ABANDONED_S = 7 * 86_400.0
+"""Age at which a temporary file of another host, whose processes cannot be asked, is an orphan."""
+
+_numbers = count()
+
+
+def write_aside(folder: str, parts: Iterable[Buffer], *, sync: bool) -> str:
+    """Write the parts one after another to a new file in `folder`: its path. On failure it is gone."""
+    path, fd = _open_new(folder, sync=sync)
+    try:
+        try:
+            for part in parts:
+                _write_all(fd, flat(part))
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)  # its error counts too: a network file system may tell only here that it is full
+    except BaseException:
+        discard(path)
+        raise
+    return path
+
+
+def discard(path: str) -> None:
+    """Remove a temporary file, if that can be done: a sweep may find what remains."""
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def sweep(folder: str) -> int:
+    """Remove the temporary files in `folder` whose writers are gone: how many."""
+    removed = 0
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    here = _host()
+    for name in names:
+        path = f"{folder}/{name}"
+        with suppress(OSError):  # another sweep was quicker, or we may not: it is no use to us either way
+            if _is_orphan(name, path, here):
+                os.unlink(path)
+                removed += 1
+    return removed
+
+
+def make_folder(path: str, *, sync: bool) -> None:
+    """Make the folder and those above it that are missing."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    make_folder(above, sync=sync)
+    with suppress(FileExistsError):  # another was quicker; if it made a file, the next call on it tells
+        os.mkdir(path)
+    if sync:
+        sync_folder(above)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable, where the file system can."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # emptied and removed meanwhile: no name of ours is left in it
+        return
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # such a file system orders its names itself
+            raise
+    finally:
+        os.close(fd)
+
+
+def mapped(file: FileIO) -> memoryview:
+    """A whole open file as private copy-on-write memory."""
+    import mmap
+
+    fd = file.fileno()
+    if os.fstat(fd).st_size == 0 or _files_run_short(fd):  # the system maps no empty file
+        return memoryview(bytearray(file.read()))
+    if sys.version_info >= (3, 13):
+        return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_COPY, trackfd=False))
+    return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_COPY))
+
+
+def _files_run_short(fd: int) -> bool:
+    """Whether half of the files that this process may open are open: before 3.13 each mapping holds one."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.version_info < (3, 13) and 0 < limit // 2 < fd  # the system gives the lowest free number
+
+
+def _open_new(folder: str, *, sync: bool) -> tuple[str, int]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    while True:
+        path = f"{folder}/{_owner(os.getpid())}.{next(_numbers)}"
+        try:
+            return path, os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            make_folder(folder, sync=sync)
+        except FileExistsError:  # two containers that cannot tell each other apart
+            continue
+
+
+def _write_all(fd: int, body: bytes | memoryview) -> None:
+    written = os.write(fd, body)
+    if written < len(body):  # Linux writes 2 GB at most in one call
+        rest = memoryview(body)
+        while written < len(body):
+            written += os.write(fd, rest[written:])
+
+
+def _is_orphan(name: str, path: str, here: str) -> bool:
+    try:
+        host, pid, birth, _ = name.split(".")
+        number = int(pid)
+    except ValueError:  # not one of ours
+        return False
+    if host != here:
+        return time.time() - os.stat(path).st_mtime > ABANDONED_S
+    return not _lives(number, birth)
+
+
+def _lives(pid: int, birth: str) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it lives, and is another user's
+        pass
+    return _birth(pid) in (birth, "")
+
+
+@lru_cache(maxsize=1)  # keyed by pid, so that a forked child writes under its own name
+def _owner(pid: int) -> str:
+    return f"{_host()}.{pid}.{_birth(pid)}"
+
+
+def _birth(pid: int) -> str:
+    """When the process started, in ticks since the boot; "" where the system does not tell."""
+    stat = _read(f"/proc/{pid}/stat")
+    return stat.rpartition(")")[2].split()[19] if stat else ""
+
+
+def _host() -> str:
+    """Changes with machine, boot and pid namespace: within one value, a pid means one process."""
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return f"{crc32(f'{os.uname().nodename} {boot} {namespace}'.encode()):08x}"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
