@@ -18,7 +18,7 @@ from fnmap.format.call import Form, Job
 from fnmap.format.payload import Frame, Ref, size
 from fnmap.format.travel import dump_function, whole
 from fnmap.planning.policy import ChunkPolicy, Retry, Tolerate
-from fnmap.storage.base import Store, put_parts
+from fnmap.storage.base import Store, create_parts
 
 if TYPE_CHECKING:
     from fnmap.session import Session
@@ -55,7 +55,7 @@ class Shared:
         """Store one frame."""
         key = keys.shared(self._run_id, len(self.keys))
         self.keys.append(key)
-        put_parts(self._scratch(), key, [body])
+        create_parts(self._scratch(), key, [body])
         return Ref(key)
 
     def clear_with(self, owner: object) -> None:

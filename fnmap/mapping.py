@@ -49,7 +49,7 @@ def start_map(
     if items is None and cost is not None:
         raise UsageError("cost= needs items that are all there: pass a list, not an iterator")
     costs = None if items is None else build.check_costs(cost, items, form)
-    run_id = name or build.new_run_id()
+    run_id = build.new_run_id() if name is None else name
     run = Run(session, run_id, build.label(fn), errors, ordered=ordered)
     shared = None if limits.in_process else build.Shared(lambda: session.scratch, run_id)
     source = None if items is None else Items(items, shared)
@@ -57,22 +57,36 @@ def start_map(
     if shared is not None:
         shared.clear_with(run)
     schedule = Schedule(slots=limits.slots, chunks=chunks, retry=retry, costs=costs)
+    if source is not None:
+        schedule.add(len(source))
+        run.grow(len(source))
     if name is not None:
-        from fnmap.durable import begin
-
-        begin(session, run, name, source, job, schedule)
+        _make_durable(session, run, fn, kwargs or {}, job, source, schedule)
     run.show_progress(session.progress if progress is None else progress)
     session.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
     if source is None:
         _start_stream(session, run, iterables, strict, form, schedule, job, buffer)
     else:
-        if name is None:
-            schedule.add(len(source))
-            run.grow(len(source))
         schedule.close()
         run.hold(Stage(run_id, schedule, source, job, run, run.durable))
         session.drive(run.stage)
     return run
+
+
+def _make_durable(
+    session: Session,
+    run: Run,
+    fn: Callable[..., Any],
+    kwargs: Mapping[str, Any],
+    job: Job,
+    source: Items | None,
+    schedule: Schedule,
+) -> None:
+    from fnmap.durable import begin, take_over  # only named runs pay for the import
+
+    begin(session, run, fn, kwargs, job, source)
+    if run.durable is not None and run.durable.number > 0:
+        take_over(run, schedule, session.store)
 
 
 def start_call(session: Session, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from fnmap.session import Session
     from fnmap.source import Stream
+    from fnmap.storage.base import Store
 
 Errors = Literal["raise", "return", "skip"] | Tolerate
 
@@ -67,6 +68,9 @@ class Run:
         self._error: BaseException | None = None
         self._reports: list[Report] = []
         self.durable: Durable | None = None
+        self._store: Store | None = None  # of a named run
+        self._attached: str | None = None  # the state that the store tells, of a run that is not driven here
+        self._take_up: Callable[[], Stage] | None = None
 
     # -- the results ---------------------------------------------------------------------------------
 
@@ -144,17 +148,29 @@ class Run:
     def table(self) -> pa.Table:
         """The results as one Arrow table, with the column `task` and real columns where results are
         scalars, rows (dict, dataclass, named tuple) or tables. Failures raise as `errors=` says."""
-        from fnmap.tables import run_table
+        from fnmap.tables import live_table, stored_table
 
         self._complete()
-        return run_table(self)
+        failures, skip = self._results.failures, self._errors == "skip"
+        parts = [part for part, _ in self._results.order]
+        if self._store is not None:
+            return stored_table(self._store, self._keys(), failures, skip=skip)
+        return live_table(parts, len(self), failures, skip=skip)
 
     def dataset(self) -> pads.Dataset:
-        """The committed results of a named run as a pyarrow dataset, not yet read; else of `table()`."""
-        from fnmap.tables import run_dataset
+        """The committed results of a named run as a pyarrow dataset that is not read yet; else `table()` as one."""
+        import pyarrow.dataset as pads
+
+        from fnmap.storage.base import Url
+        from fnmap.tables import stored_dataset
 
         self._complete()
-        return run_dataset(self)
+        if not isinstance(self._store, Url) or not self._keys():
+            return pads.dataset(self.table())
+        return stored_dataset(self._store, self._keys(), self._results.failures, skip=self._errors == "skip")
+
+    def _keys(self) -> list[str]:
+        return [part.key for part, _ in self._results.order if part.key is not None]
 
     def to_pandas(self) -> pd.DataFrame:
         """`table()` as a pandas DataFrame."""
@@ -193,12 +209,13 @@ class Run:
         self._wait(lambda: self._ended)
         if self._stream is not None:
             raise ResultsReleased("the items of an iterator are not kept; map a list to be able to retry")
-        assert self._stage is not None
+        if self._take_up is not None:
+            self._stage, self._take_up, self._attached = self._take_up(), None, None
+        stage = self.stage
         with self._session.lock:
             self._results.failures.clear()
             self._ended, self._error, self._cancelled, self._told_end = False, None, False, False
-            stage, self._stage.error = self._stage, None
-            stage.over = stage.stopped = False
+            stage.error, stage.over, stage.stopped = None, False, False
             stage.schedule.resume()
         self._session.drive(stage)
         return self
@@ -207,7 +224,7 @@ class Run:
         """A summary: tasks, calls, seconds in the function and around it, workers."""
         from fnmap.observe.report import summary
 
-        return summary(self)
+        return summary(self.status, self._reports)
 
     def __repr__(self) -> str:
         s = self.status
@@ -215,9 +232,9 @@ class Run:
         return f"<Run {self.id} of {self.function}: {s.state}, {s.done} of {s.total} done{failed}>"
 
     def _repr_html_(self) -> str:
-        from fnmap.observe.report import html
+        from fnmap.observe.report import as_html
 
-        return html(self)
+        return as_html(self.id, self.function, self.status)
 
     # -- what starts it --------------------------------------------------------------------------------
 
@@ -231,6 +248,17 @@ class Run:
         """Take on the stage, and the stream of its items if they are drawn one by one."""
         self._stage, self._stream, self._buffer = stage, stream, buffer
 
+    def attached(self, stage: Stage, state: str, store: Store, take_up: Callable[[], Stage]) -> None:
+        """Show what the store has. `take_up` makes this process the run's driver, when asked to retry."""
+        self._store = store
+        self._stage, self._attached, self._take_up = stage, state, take_up
+        self._ended, self._cancelled = True, state == "cancelled"
+
+    def put_stored(self, part: Part) -> None:
+        """Results that were committed before."""
+        self._results.put(part)
+        self._results.order.append((part, len(part.tasks)))
+
     def grow(self, count: int) -> None:
         """So many more tasks will give results."""
         self._results.grow(count)
@@ -241,6 +269,10 @@ class Run:
 
         if somebody_looks() if progress is None else progress:
             self._listeners = (*self._listeners, Bar())
+
+    def keep(self, durable: Durable) -> None:
+        """Results are committed there."""
+        self.durable, self._store = durable, durable.store
 
     def stream_room(self) -> int:
         """How many items may be drawn now: as many as keep the workers busy, and no more than are taken."""
@@ -325,6 +357,8 @@ class Run:
         return self._stage.schedule
 
     def _state(self) -> str:
+        if self._attached is not None:
+            return self._attached
         if not self._ended:
             return "running"
         if self._cancelled:
@@ -368,6 +402,8 @@ class Run:
             raise RunCancelled(f"run {self.id} was cancelled: {self.status}")
         if self._stream_error is not None:
             raise self._stream_error
+        if self._attached not in (None, "done"):
+            raise RunError(f"run {self.id} is {self._attached}, with {self.status.waiting} tasks not done; retry() finishes it")
 
     def _iterate(self) -> Iterator[Any]:
         task = 0

@@ -27,6 +27,7 @@ from fnmap.stage import Stage
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
+    from fnmap.attach import RunInfo
     from fnmap.observe.events import Event, Listener
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,33 @@ class Session:
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One call of the function; a concurrent.futures.Future."""
         return start_call(self, fn, args, kwargs)
+
+    def map_reduce(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        reduce_fn: Callable[[list[Any]], Any],
+        *,
+        by: Callable[[Any], Any] | None = None,
+        fan_in: int = 32,
+        **options: Any,
+    ) -> Future[Any]:
+        """As `fnmap.map_reduce`, in this session."""
+        from fnmap.reduction import start_reduction
+
+        return start_reduction(self, fn, items, reduce_fn, by=by, fan_in=fan_in, options=options)
+
+    def attach(self, name: str) -> Run:
+        """As `fnmap.attach`, in this session's store."""
+        from fnmap.attach import attach
+
+        return attach(self, name)
+
+    def runs(self) -> list[RunInfo]:
+        """As `fnmap.runs`, of this session's store."""
+        from fnmap.attach import list_runs
+
+        return list_runs(self.store)
 
     # -- what is bound ---------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from fnmap.format.call import Call, Failure, Job, Place, Report
 from fnmap.format.payload import Values, pack, size, unpack
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.source import Source
-from fnmap.storage.base import Store, open_object, put_parts
+from fnmap.storage.base import Store, open_object, create_parts
 from fnmap.worker import short_repr
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class Part:
     tasks: Sequence[int]
     values: Values
     failures: dict[int, Failure]
+    key: str | None = None  # where it is committed
 
 
 class Sink(Protocol):
@@ -64,8 +65,8 @@ class Keeper(Protocol):
         the report that stands if one has."""
         ...
 
-    def read(self, chunk: Chunk) -> Report:
-        """The committed result of a chunk."""
+    def standing(self, chunk: Chunk, report: Report) -> Report:
+        """The report as it counts: what was committed, be it by another attempt."""
         ...
 
 
@@ -93,7 +94,7 @@ class Stage:
         frames = items.frames()
         if size(frames) > payload_bytes:
             items_key = keys.sent(self.run_id, chunk.id, chunk.attempt)
-            put_parts(self._scratch(), items_key, pack(frames))
+            create_parts(self._scratch(), items_key, pack(frames))
         return Call(
             id=f"{self.run_id}/{chunk.id}.{chunk.attempt}",
             job=self.job,
@@ -120,7 +121,8 @@ class Stage:
         if isinstance(error, (WorkerLost, CallTimeout)) and (standing := self._settle_lost(chunk)):
             self._accept(chunk, standing, call)  # it had committed before it died
         elif error is None:
-            self._accept(chunk, self._standing(chunk, future.result()), call)
+            report = future.result()
+            self._accept(chunk, self._keeper.standing(chunk, report) if self._keeper else report, call)
         else:
             self._fault(chunk, error, call)
         self.check_over()
@@ -149,17 +151,12 @@ class Stage:
     def _settle_lost(self, chunk: Chunk) -> Report | None:
         return self._keeper.seal(chunk) if self._keeper else None
 
-    def _standing(self, chunk: Chunk, report: Report) -> Report:
-        """The report as it counts: of a durable run, what was committed, be it by another attempt."""
-        if self._keeper is None or (report.committed == "won" and report.values is not None):
-            return report
-        return self._keeper.read(chunk)
-
     def _accept(self, chunk: Chunk, report: Report, call: Call) -> None:
         now = time.monotonic()
         failed = {at: f.retryable for at, f in report.failures.items()}
         final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now)
-        part = Part(chunk.tasks[: report.ran], self._values(report), report.failures)
+        key = self._keeper.place(chunk)[1] if self._keeper else None
+        part = Part(chunk.tasks[: report.ran], self._values(report), report.failures, key)
         self.sink.arrived(part, report)
         positions = dict(zip(chunk.tasks, range(report.ran), strict=False)) if final else {}
         for task in final:

@@ -19,7 +19,7 @@ from typing import Any
 from fnmap.format.call import Call, Failure, Form, Job, Report
 from fnmap.format.payload import Values, load, pack, size
 from fnmap.format.travel import to_client, whole_home
-from fnmap.storage.base import open_object, put_parts
+from fnmap.storage.base import open_object, create_parts
 
 FAST_LAP_S, SLOW_LAP_S = 50e-6, 1e-3  # laps are made longer below, shorter above
 LAP_TASKS = 4096
@@ -106,7 +106,7 @@ class Worker:
         scratch = call.job.scratch
         if scratch is None or call.spill is None:
             raise RuntimeError("the compute limits the size of an answer but gives no place for larger ones")
-        put_parts(scratch, call.spill, pack(frames))
+        create_parts(scratch, call.spill, pack(frames))
         report.spilled = call.spill
 
 

@@ -1,9 +1,7 @@
 """Every key in a store, in one place.
 
-    run/<run>/plan            what was asked for: options, counts (JSON)
-    run/<run>/function        the pickled function and its keywords
-    run/<run>/items/<k>       the pickled items, in blocks
-    run/<run>/driver/<n>      who drove the run for the n-th time (JSON); created exclusively
+    run/<run>/plan            what was asked for: a JSON head, the pickled function, the pickled items
+    run/<run>/driver/<n>      who took up the run for the n-th time after the first; created exclusively
     run/<run>/end             what became of it (JSON), rewritten when the run ends again
     part/<h>/<run>/<stage>/<driver>-<chunk>.parquet     the one result of a chunk; <h> spreads the keys
     tmp/...                   what no reader needs after its call: spilled answers, shared objects
@@ -31,16 +29,13 @@ def plan(run: str) -> str:
     return f"run/{run}/plan"
 
 
-def function(run: str) -> str:
-    return f"run/{run}/function"
-
-
-def items(run: str, block: int) -> str:
-    return f"run/{run}/items/{block:06d}"
-
-
 def driver(run: str, number: int) -> str:
-    return f"run/{run}/driver/{number:06d}"
+    return f"{drivers(run)}{number:06d}"
+
+
+def drivers(run: str) -> str:
+    """Where the drivers of a run are."""
+    return f"run/{run}/driver/"
 
 
 def end(run: str) -> str:

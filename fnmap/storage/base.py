@@ -1,7 +1,9 @@
 """What a store must do: a flat map from key to bytes.
 
-A key is a relative path of printable ASCII segments joined by "/" ("part/a/run/0/00.parquet").
-A store is cheap to pickle: workers get a copy. The conformance suite is `fnmap.testing.StoreContract`.
+A key is a relative path of printable ASCII segments joined by "/" ("part/a/run/0/00.parquet"), and no
+key is the folder of another ("a" and "a/b"): `fnmap.storage.checks` has the rules. A store is cheap to
+pickle: workers get a copy. After a StoreError of `put` or `create`, reading back tells what happened.
+The conformance suite is `fnmap.testing.StoreContract`.
 """
 
 from __future__ import annotations
@@ -68,9 +70,8 @@ def open_object(store: Store | None, key: str) -> memoryview:
     return store.map(key) if isinstance(store, MapObject) else memoryview(bytearray(store.get(key)))
 
 
-def put_parts(store: Store, key: str, parts: Iterable[Buffer]) -> None:
-    """Write a new object out of parts, joining them only where the store needs that."""
+def create_parts(store: Store, key: str, parts: Iterable[Buffer]) -> bool:
+    """`store.create` of the concatenated parts, joining them only where the store needs that."""
     if isinstance(store, MapObject):
-        store.create_parts(key, parts)
-    else:
-        store.put(key, b"".join(parts))
+        return store.create_parts(key, parts)
+    return store.create(key, b"".join(parts))

@@ -1,0 +1,117 @@
+"""Parts: the committed results of chunks, one Parquet object each. Written by workers, read by anyone."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fnmap.errors import ResultLost
+from fnmap.format.call import Call, Failure, Report
+from fnmap.format.table import Decoded, decode, encode, from_parquet, to_parquet
+from fnmap.format.travel import whole_home
+from fnmap.storage.base import Store, open_object
+
+KEPT_PARTS = 8
+
+
+def commit(call: Call, values: list[Any], report: Report) -> str:
+    """Commit the results of a call. "won": they are the chunk's result; "lost": it had one already."""
+    assert call.commit is not None
+    store, key = call.commit
+    info = {"attempt": call.attempt, "laps": [list(lap) for lap in report.laps], "ran": report.ran}
+    tasks = call.tasks[: report.ran]
+    table = encode_part(tasks, values, report.failures, info)
+    return "won" if store.create(key, to_parquet(table)) else "lost"
+
+
+def encode_part(
+    tasks: Sequence[int], values: list[Any], failures: Mapping[int, Failure], info: Mapping[str, Any] | None = None
+) -> Any:
+    """The results of some tasks as an Arrow table."""
+    return encode(tasks, values, failures, dumps=_dumps, info=info or {})
+
+
+def _dumps(obj: Any) -> bytes:
+    out = io.BytesIO()
+    with whole_home(out, lambda _: True) as dumper:
+        dumper.dump(obj)
+    return out.getvalue()
+
+
+def close_off(store: Store, key: str) -> bool:
+    """Take the place of a chunk's result, so that no attempt can commit any more. False if one has."""
+    return store.create(key, to_parquet(encode((), [], info={"split": True})))
+
+
+def read_table(store: Store, key: str) -> Any:
+    """The Arrow table of a part."""
+    return from_parquet(open_object(store, key))
+
+
+class Stored:
+    """The values of a part, read from the store when they are asked for, and not kept for long."""
+
+    each = True
+
+    def __init__(self, store: Store, key: str, length: int) -> None:
+        self.store, self.key, self._length = store, key, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+    def __getitem__(self, at: int) -> Any:
+        decoded = _decoded(self.store, self.key)
+        if at in decoded.failures:
+            raise ResultLost(decoded.failures[at].message)
+        return decoded.values[at]
+
+    def plain(self) -> list[Any]:
+        return [self[at] for at in range(self._length)]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(self._length))
+
+
+_recent: OrderedDict[tuple[int, str], tuple[Store, Decoded]] = OrderedDict()
+_recent_lock = threading.Lock()
+
+
+def _decoded(store: Store, key: str) -> Decoded:
+    """A part's content; the last few are kept, for results are mostly read one after another."""
+    place = (id(store), key)
+    with _recent_lock:
+        if place in _recent:
+            _recent.move_to_end(place)
+            return _recent[place][1]
+    decoded = decode(read_table(store, key), loads=pickle.loads)
+    with _recent_lock:
+        _recent[place] = (store, decoded)
+        while len(_recent) > KEPT_PARTS:
+            _recent.popitem(last=False)
+    return decoded
+
+
+def read_report(store: Store, key: str) -> tuple[Sequence[int], Report] | None:
+    """The tasks of a part and the report that it amounts to; None if the chunk was closed off."""
+    decoded = _decoded(store, key)
+    if decoded.info.get("split"):
+        return None
+    failures = {at: Failure(**_fields(f)) for at, f in decoded.failures.items()}
+    laps = [(n, s) for n, s in decoded.info.get("laps", ())]
+    values: Any = Stored(store, key, len(decoded.tasks))
+    return decoded.tasks, Report(len(decoded.tasks), failures, laps, values, committed="lost")
+
+
+def _fields(failure: Any) -> dict[str, Any]:
+    return {name: getattr(failure, name) for name in _NAMES}
+
+
+_NAMES = ("kind", "message", "exception", "traceback", "log", "item", "attempts")
