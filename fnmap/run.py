@@ -315,6 +315,8 @@ class Run:
 
     def ended(self, error: BaseException | None) -> None:
         self._ended, self._error = True, error
+        if self.durable is not None:
+            self.durable.end(self.status)
         self._changed.notify_all()
 
     def gives_up(self) -> bool:
@@ -335,8 +337,6 @@ class Run:
         with self._session.lock:
             ends, self._told_end = self._ended and not self._told_end, self._ended
         if ends:
-            if self.durable is not None:
-                self.durable.end(status)
             self._emit(RunEnded(self.id, status.state, status.done, status.failed))
 
     def _emit(self, event: Event) -> None:

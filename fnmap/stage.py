@@ -154,7 +154,8 @@ class Stage:
     def _accept(self, chunk: Chunk, report: Report, call: Call) -> None:
         now = time.monotonic()
         failed = {at: f.retryable for at, f in report.failures.items()}
-        final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now)
+        call_s = report.stats.get("fetch_s", 0.0) + report.stats.get("commit_s", 0.0)
+        final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now, call_s=call_s)
         key = self._keeper.place(chunk)[1] if self._keeper else None
         part = Part(chunk.tasks[: report.ran], self._values(report), report.failures, key)
         self.sink.arrived(part, report)

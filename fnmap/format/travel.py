@@ -25,6 +25,7 @@ from fnmap.format.payload import Dumper, Frame, Ref, Share, Take, common_object,
 
 _lock = threading.Lock()
 _is_user: dict[str, bool] = {}
+_last: tuple[int, list[types.ModuleType]] = (-1, [])
 
 
 def _installed() -> tuple[str, ...]:
@@ -45,6 +46,9 @@ def _travels_by_value(name: str, module: types.ModuleType) -> bool:
 
 def user_modules() -> list[types.ModuleType]:
     """Loaded modules that are the user's own: Python source outside of what is installed."""
+    global _last
+    if len(sys.modules) == _last[0]:  # a module that takes another's place has its name, and names count here
+        return _last[1]
     found = []
     for name, module in list(sys.modules.items()):
         known = _is_user.get(name)
@@ -52,6 +56,7 @@ def user_modules() -> list[types.ModuleType]:
             known = _is_user[name] = isinstance(module, types.ModuleType) and _travels_by_value(name, module)
         if known:
             found.append(module)
+    _last = len(sys.modules), found
     return found
 
 

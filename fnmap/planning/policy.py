@@ -45,26 +45,26 @@ class ChunkPolicy:
     most_tasks: int = 65_536
     growth: int = 64  # a chunk is at most so many times larger than any that came back
 
-    def size(self, *, ready: int, slots: int, task_s: float | None, largest_done: int) -> int:
+    def size(self, *, ready: int, slots: int, task_s: float | None, call_s: float, largest_done: int) -> int:
         """Tasks in the next chunk.
 
-        `ready`: tasks that wait; `task_s`: observed seconds a task, None before the first report. Starts
-        with single tasks, aims at `target_s`, and shrinks towards the end so that no worker idles while
-        another still has a queue of its own.
+        `ready`: tasks that wait; `task_s`: observed seconds a task, None before the first report; `call_s`:
+        what a call costs besides. Starts with single tasks, aims at `target_s`, and shrinks towards the end
+        so that no worker idles while another still has a queue of its own.
         """
         if self.fixed is not None:
             return min(self.fixed, ready)
         if task_s is None:
             return 1
-        by_time = self.target_s / max(task_s, 1e-9)
-        # Near the end what is left is shared out in eighths of a slot, unless it is too little to matter.
-        tail_s = max(ready * task_s / (slots * TAIL_PARTS), SMALL_S)
-        by_tail = min(tail_s / max(task_s, 1e-9), max(1, ready / slots))
-        return max(1, min(ready, int(min(by_time, by_tail, self.most_tasks, largest_done * self.growth))))
+        small_s = max(SMALL_S, call_s * WORTH)
+        tail = max(ready / (slots * TAIL_PARTS), small_s / max(task_s, 1e-9))
+        target = max(self.target_s, small_s) / max(task_s, 1e-9)
+        return max(1, min(ready, int(min(target, tail, self.most_tasks, largest_done * self.growth))))
 
 
-TAIL_PARTS = 4
-SMALL_S = 0.003  # a chunk shorter than this spends more on its way than in its function
+TAIL_PARTS = 4  # towards the end a chunk is at most this part of a slot's share of what is left
+SMALL_S = 0.003  # no use in a chunk shorter than this
+WORTH = 5  # or than so many times what its call costs
 
 
 def stream_limit(buffer: int | None, slots: int, task_s: float | None, task_bytes: float) -> int:

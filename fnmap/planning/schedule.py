@@ -7,6 +7,7 @@ their own clock, and asks `next(now)` for the next chunk to submit. State is col
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Schedule:
         self._running: dict[int, Chunk] = {}
         self._losses: dict[int, int] = {}
         self._failures: dict[int, int] = {}
-        self._largest_done = 1
+        self._largest_done, self._call_s = 1, math.inf
         self._next_id = first_id
 
     # -- facts ---------------------------------------------------------------------------------------
@@ -98,13 +99,16 @@ class Schedule:
         """No more tasks will be added."""
         self.closed = True
 
-    def reported(self, chunk: Chunk, ran: int, seconds: float, failed: dict[int, bool], now: float) -> list[int]:
-        """The first `ran` tasks of the chunk were tried. `failed`: position -> may it be retried.
+    def reported(
+        self, chunk: Chunk, ran: int, seconds: float, failed: dict[int, bool], now: float, *, call_s: float = 0.0
+    ) -> list[int]:
+        """The first `ran` tasks of the chunk were tried, in so many seconds, and `call_s` went by around them.
+        `failed`: position -> may it be retried.
 
         Returns the tasks whose failure is final. Those not tried go back to the front of the queue.
         """
         del self._running[chunk.id]
-        self._learn(ran, seconds)
+        self._learn(ran, seconds, call_s)
         final = [p for p, retryable in failed.items() if not self._retry(chunk, p, retryable, now)]
         self._settle(chunk.tasks[:ran], failed, final)
         self._return(chunk.tasks[ran:])
@@ -238,7 +242,11 @@ class Schedule:
         if self.costs is not None and self.chunks.fixed is None:
             return self._size_by_cost(piece)
         return self.chunks.size(
-            ready=self._waiting, slots=self.slots, task_s=self.task_s, largest_done=self._largest_done
+            ready=self._waiting,
+            slots=self.slots,
+            task_s=self.task_s,
+            call_s=self._call_s,
+            largest_done=self._largest_done,
         )
 
     def _size_by_cost(self, piece: Sequence[int]) -> int:
@@ -264,8 +272,9 @@ class Schedule:
             self._mark(tasks, State.WAITING)
             self._push(tasks, front=True)
 
-    def _learn(self, ran: int, seconds: float) -> None:
+    def _learn(self, ran: int, seconds: float, call_s: float) -> None:
         if ran:
+            self._call_s = min(self._call_s, call_s)  # the least, for more tasks cost more
             self._largest_done = max(self._largest_done, ran)
             latest = seconds / ran
             self.task_s = latest if self.task_s is None else 0.5 * (self.task_s + latest)
