@@ -1,10 +1,9 @@
 # Not pathlib: it costs more than the system calls it wraps, and this is the path of every commit.
-# ruff: noqa: PTH102, PTH108, PTH112, PTH115, PTH116, PTH120, PTH123, PTH208
+# ruff: noqa: PTH102, PTH108, PTH112, PTH116, PTH120, PTH208
 """Files as a store needs them: written aside until whole, durable when asked, swept after a crash.
 
 A process killed while it writes leaves its temporary file behind. The name tells a later process
-whether the writer still lives: `<host>.<pid>.<birth>.<number>`, where host stands for one boot of
-one machine (or container), and birth tells two processes apart that had the same pid.
+whether the writer still lives: `<owner>.<number>`, with the owner of `fnmap.storage.owner`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
 from io import FileIO
 from itertools import count
-from zlib import crc32
 
+from fnmap.storage import owner
 from fnmap.storage.base import Buffer
 from fnmap.storage.checks import flat
 
@@ -59,11 +57,10 @@ def sweep(folder: str) -> int:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return 0
-    here = _host()
     for name in names:
         path = f"{folder}/{name}"
-        with suppress(OSError):  # another sweep was quicker, or we may not: it is no use to us either way
-            if _is_orphan(name, path, here):
+        with suppress(OSError, ValueError):  # another was quicker, or we may not, or it is no name of ours
+            if _is_orphan(name, path):
                 os.unlink(path)
                 removed += 1
     return removed
@@ -101,25 +98,29 @@ def mapped(file: FileIO) -> memoryview:
     import mmap
 
     fd = file.fileno()
-    if os.fstat(fd).st_size == 0 or _files_run_short(fd):  # the system maps no empty file
-        return memoryview(bytearray(file.read()))
+    if os.fstat(fd).st_size == 0:  # the system maps no empty file
+        return memoryview(bytearray())
     if sys.version_info >= (3, 13):
         return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_COPY, trackfd=False))
+    if _files_run_short(fd):
+        return memoryview(bytearray(file.read()))
     return memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_COPY))
 
 
 def _files_run_short(fd: int) -> bool:
-    """Whether half of the files that this process may open are open: before 3.13 each mapping holds one."""
+    """Whether half of the files this process may open are open: before 3.13 each mapping holds one."""
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.version_info < (3, 13) and 0 < limit // 2 < fd  # the system gives the lowest free number
+    lowest_free = os.dup(fd)
+    os.close(lowest_free)
+    return 0 < limit // 2 < lowest_free
 
 
 def _open_new(folder: str, *, sync: bool) -> tuple[str, int]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     while True:
-        path = f"{folder}/{_owner(os.getpid())}.{next(_numbers)}"
+        path = f"{folder}/{owner.me()}.{next(_numbers)}"
         try:
             return path, os.open(path, flags, 0o666)
         except FileNotFoundError:
@@ -136,51 +137,10 @@ def _write_all(fd: int, body: bytes | memoryview) -> None:
             written += os.write(fd, rest[written:])
 
 
-def _is_orphan(name: str, path: str, here: str) -> bool:
-    try:
-        host, pid, birth, _ = name.split(".")
-        number = int(pid)
-    except ValueError:  # not one of ours
+def _is_orphan(name: str, path: str) -> bool:
+    writer = name.rpartition(".")[0]
+    if writer.count(".") != 2:  # not one of ours
         return False
-    if host != here:
-        return time.time() - os.stat(path).st_mtime > ABANDONED_S
-    return not _lives(number, birth)
-
-
-def _lives(pid: int, birth: str) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it lives, and is another user's
-        pass
-    return _birth(pid) in (birth, "")
-
-
-@lru_cache(maxsize=1)  # keyed by pid, so that a forked child writes under its own name
-def _owner(pid: int) -> str:
-    return f"{_host()}.{pid}.{_birth(pid)}"
-
-
-def _birth(pid: int) -> str:
-    """When the process started, in ticks since the boot; "" where the system does not tell."""
-    stat = _read(f"/proc/{pid}/stat")
-    return stat.rpartition(")")[2].split()[19] if stat else ""
-
-
-def _host() -> str:
-    """Changes with machine, boot and pid namespace: within one value, a pid means one process."""
-    boot = _read("/proc/sys/kernel/random/boot_id")
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return f"{crc32(f'{os.uname().nodename} {boot} {namespace}'.encode()):08x}"
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
+    if owner.is_here(writer):
+        return not owner.may_live(writer)
+    return time.time() - os.stat(path).st_mtime > ABANDONED_S

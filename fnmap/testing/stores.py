@@ -184,7 +184,7 @@ class StoreContract:
         assert store.create("a/1", b"again") is True
 
     def test_what_is_listed_can_be_deleted_on_the_way(self, store: Store) -> None:
-        for number in range(50):
+        for number in range(20):
             store.put(f"a/{number % 3}/{number}", b"")
         store.delete(store.list("a/"))
         store.delete([])
@@ -301,7 +301,7 @@ class StoreContract:
             mapper.map("../a")
 
     def test_parts_become_one_object(self, store: Store, mapper: MapObject) -> None:
-        mixed: list[Buffer] = [b"", b"ab", bytearray(b"cd"), memoryview(array.array("i", [1])), b"x" * _MB, b""]
+        mixed: list[Buffer] = [b"", b"ab", bytearray(b"cd"), memoryview(array.array("i", [1])), b"x" * _MB]
         assert mapper.create_parts("a", (part for part in mixed)) is True
         assert store.get("a") == b"".join(mixed)
         assert mapper.create_parts("a", [b"late"]) is False
