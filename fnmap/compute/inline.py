@@ -6,7 +6,7 @@ import time
 from concurrent.futures import Future
 
 from fnmap.compute.base import Limits
-from fnmap.errors import CallTimeout
+from fnmap.errors import CallTimeout, ComputeError
 from fnmap.format.call import Call, Report
 from fnmap.worker import Worker
 
@@ -19,8 +19,11 @@ class InlineCompute:
 
     def __init__(self) -> None:
         self._worker = Worker(fatal=(KeyboardInterrupt, GeneratorExit))
+        self._closed = False
 
     def submit(self, call: Call) -> Future[Report]:
+        if self._closed:
+            raise ComputeError("this compute is closed; make a new Session")
         future: Future[Report] = Future()
         future.set_running_or_notify_cancel()
         self._worker.jobs[call.job.key] = call.job
@@ -36,4 +39,4 @@ class InlineCompute:
         return future
 
     def close(self) -> None:
-        self._worker = Worker(fatal=self._worker.fatal)
+        self._closed = True
