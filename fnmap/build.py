@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from fnmap.errors import NotCallable, NotPicklable, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Form, Job
-from fnmap.format.payload import Frame, Ref, size
+from fnmap.format.payload import Ref, size
+from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, whole
 from fnmap.planning.policy import ChunkPolicy, Retry, Tolerate
 from fnmap.storage.base import Store, create_parts
@@ -89,11 +90,37 @@ def make_job(
     timeout_s: float | None,
     shared: Shared | None,
 ) -> Job:
-    """The function ready to travel."""
+    """The function ready to travel. That of a function which has not changed is used again."""
+    level = logging.getLogger().getEffectiveLevel()
+    options = (form, retry if retry.retries else None, timeout_s, level)
+    made_of = None if kwargs or session.compute.limits.in_process else snapshot(fn)
+    if made_of is not None:
+        before = session.jobs.get(fn)
+        if before is None or not same(before[0], made_of):
+            before = session.jobs[fn] = (made_of, {})
+        if options in before[1]:
+            return before[1][options]
+    job = _new_job(session, fn, kwargs, form, retry, timeout_s, level, shared)
+    if made_of is not None and not any(isinstance(f, Ref) for f in job.frames):
+        session.jobs[fn][1][options] = job
+    return job
+
+
+def _new_job(
+    session: Session,
+    fn: Callable[..., Any],
+    kwargs: Mapping[str, Any],
+    form: Form,
+    retry: Retry,
+    timeout_s: float | None,
+    level: int,
+    shared: Shared | None,
+) -> Job:
     limits = session.compute.limits
-    live = (fn, dict(kwargs)) if limits.in_process else None
+    if limits.in_process:
+        return Job(f"live-{next(_ids)}", (), form, _dump_types(retry), timeout_s, level, None, (fn, dict(kwargs)))
     try:
-        digest, frames = ("", list[Frame]()) if live else dump_function(fn, kwargs, shared)
+        digest, frames = dump_function(fn, kwargs, shared)
     except Exception as error:  # whatever a __reduce__ of what the function refers to raises
         raise NotPicklable(
             f"fn={label(fn)} cannot be sent to a worker: {type(error).__name__}: {error}. Something it refers to"
@@ -101,23 +128,23 @@ def make_job(
         ) from error
     if shared is not None and size(frames) > limits.payload_bytes // 2:
         frames = [f if isinstance(f, Ref) or memoryview(f).nbytes < SMALL_BYTES else shared.put(f) for f in frames]
-    retry_on = _dump_types(retry.on) if retry.retries else b""
-    options = pickle.dumps((digest, form, retry_on, timeout_s))
-    key = f"live-{next(_ids)}" if live else hashlib.blake2b(options, digest_size=16).hexdigest()
-    level = logging.getLogger().getEffectiveLevel()
-    scratch = None if limits.in_process else session.scratch
-    return Job(key, frames, form, retry_on, timeout_s, level, scratch, live)
+    retry_on = _dump_types(retry)
+    key = hashlib.blake2b(pickle.dumps((digest, form, retry_on, timeout_s)), digest_size=16).hexdigest()
+    return Job(key, frames, form, retry_on, timeout_s, level, session.scratch)
 
 
 SMALL_BYTES = 4096
 
 
-def _dump_types(on: tuple[type[BaseException], ...]) -> bytes:
-    if on == (Exception,):
+def _dump_types(retry: Retry) -> bytes:
+    """The exception types that may be retried, pickled."""
+    if not retry.retries:
+        return b""
+    if retry.on == (Exception,):
         return _DEFAULT_TYPES
     out = io.BytesIO()
     with whole(out, lambda _: True) as dumper:
-        dumper.dump(on)
+        dumper.dump(retry.on)
     return out.getvalue()
 
 

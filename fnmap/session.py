@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from fnmap.compute.base import Compute, Kill
 from fnmap.compute.open import open_compute
 from fnmap.errors import RunError, UsageError
-from fnmap.format.call import Form, Report
+from fnmap.format.call import Form, Job, Report
 from fnmap.mapping import start_call, start_map
 from fnmap.planning.policy import Retry
 from fnmap.planning.schedule import Chunk
@@ -60,6 +61,7 @@ class Session:
         self.closed = False
         self._store = None if store is None else open_store(store)
         self._scratch: Store | None = None
+        self.jobs: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], dict[Any, Job]]] = weakref.WeakKeyDictionary()
         self._stages: list[Stage] = []
         self._turn = 0
         self._busy = 0

@@ -54,8 +54,8 @@ class Items:
         if self._encoded is not None:
             return self._encoded.take(tasks)
         if isinstance(tasks, range) and tasks.step == 1:
-            return Values.of(self.items[tasks.start : tasks.stop], to_worker)
-        return Values.of([self.items[t] for t in tasks], to_worker)
+            return Values.of_plain(self.items[tasks.start : tasks.stop])
+        return Values.of_plain([self.items[t] for t in tasks])
 
     def settled(self, tasks: Sequence[int]) -> None:
         """They stay: a failed task may be tried again later."""

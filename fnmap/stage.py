@@ -12,7 +12,7 @@ from typing import Protocol
 from fnmap.errors import CallTimeout, Throttled, WorkerLost
 from fnmap.format import keys
 from fnmap.format.call import Call, Failure, Job, Place, Report
-from fnmap.format.payload import Values, pack, size, unpack
+from fnmap.format.payload import Values, pack, unpack
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.source import Source
 from fnmap.storage.base import Store, open_object, create_parts
@@ -91,10 +91,9 @@ class Stage:
     def call(self, chunk: Chunk, *, payload_bytes: int, budget_s: float | None) -> Call:
         """What to send for this chunk."""
         items, items_key = self.source.encode(chunk.tasks), None
-        frames = items.frames()
-        if size(frames) > payload_bytes:
+        if items.nbytes > payload_bytes:
             items_key = keys.sent(self.run_id, chunk.id, chunk.attempt)
-            create_parts(self._scratch(), items_key, pack(frames))
+            create_parts(self._scratch(), items_key, pack(items.frames()))
         return Call(
             id=f"{self.run_id}/{chunk.id}.{chunk.attempt}",
             job=self.job,

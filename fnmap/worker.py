@@ -17,7 +17,7 @@ from itertools import islice, starmap
 from typing import Any
 
 from fnmap.format.call import Call, Failure, Form, Job, Report
-from fnmap.format.payload import Values, load, pack, size
+from fnmap.format.payload import Values, load, pack
 from fnmap.format.travel import to_client, whole_home
 from fnmap.storage.base import open_object, create_parts
 
@@ -93,9 +93,8 @@ class Worker:
             from fnmap.format.parts import commit  # pyarrow: only durable runs pay for it
 
             report.committed = commit(call, laps.out, report)
-        frames = report.values.frames()
-        if size(frames) > call.inline_bytes:
-            self._spill(call, report, frames)
+        if report.values.nbytes > call.inline_bytes:
+            self._spill(call, report, report.values.frames())
         return report
 
     @staticmethod

@@ -91,13 +91,16 @@ def _read(reader: io.FileIO, length: int) -> bytearray:
 
 def send(fd: int, kind: bytes, parts: list[Buffer]) -> None:
     """Write one frame."""
-    views = [memoryview(p).cast("B") for p in parts]
-    views.insert(0, memoryview(FRAME.pack(kind, 0, sum(map(len, views)))))
-    while views:
+    views = [memoryview(part).cast("B") for part in parts]
+    total = sum(map(len, views))
+    views.insert(0, memoryview(FRAME.pack(kind, 0, total)))
+    left = total + FRAME.size
+    while left:
         written = os.writev(fd, views[:512])
-        while views and written >= len(views[0]):
+        left -= written
+        while left and written >= len(views[0]):
             written -= len(views.pop(0))
-        if views:
+        if left:
             views[0] = views[0][written:]
 
 

@@ -6,9 +6,10 @@ import ast
 import contextlib
 import heapq
 import logging
+import math
 import mmap
 import os
-import selectors
+import select
 import struct
 import sys
 import tempfile
@@ -58,10 +59,11 @@ class LocalCompute:
         self._failed_starts = 0
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.poll()
+        self._watched: dict[int, tuple[str, Process]] = {}
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._poll.register(self._wake_read, select.POLLIN)
         with tempfile.TemporaryFile() as page:
             page.truncate(slots * PAGE.size)
             self._page_fd = os.dup(page.fileno())
@@ -132,7 +134,8 @@ class LocalCompute:
         self._idle.append(process)
         for fd, what in ((process.answers, "answers"), (process.output, "output"), (process.pidfd, "ended")):
             if fd is not None:
-                self._selector.register(fd, selectors.EVENT_READ, (what, process))
+                self._watched[fd] = what, process
+                self._poll.register(fd, select.POLLIN)
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="fnmap-local", daemon=True)
             self._thread.start()
@@ -158,23 +161,21 @@ class LocalCompute:
     def _serve(self) -> None:
         while not self._closed or self._processes:
             timeout = None
-            with self._lock:
-                if self._timers:
-                    timeout = max(0.0, self._timers[0][0] - time.monotonic())
-            for key, _ in self._selector.select(timeout):
-                if key.data is None:
+            if self._timers:
+                with self._lock:
+                    timeout = math.ceil(1e3 * max(0.0, self._timers[0][0] - time.monotonic()))
+            for fd, _ in self._poll.poll(timeout):
+                if fd == self._wake_read:
                     with contextlib.suppress(BlockingIOError):
-                        os.read(self._wake_read, 4096)
-                else:
-                    self._event(*key.data)
-            self._enforce_limits()
-        self._selector.close()
+                        os.read(fd, 4096)
+                elif fd in self._watched:  # else it was of a process that was reaped in this very round
+                    self._event(*self._watched[fd])
+            if self._timers:
+                self._enforce_limits()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
     def _event(self, what: str, process: Process) -> None:
-        if self._processes.get(process.slot) is not process:
-            return  # an event of a process that was reaped in this very round
         if what == "output":
             self._echo(process)
         elif what == "answers":
@@ -223,7 +224,8 @@ class LocalCompute:
         with self._lock:
             for fd in (process.answers, process.output, process.pidfd):
                 if fd is not None:
-                    self._selector.unregister(fd)
+                    self._poll.unregister(fd)
+                    del self._watched[fd]
             at = self._running(process)
             how = process.wait()
             del self._processes[process.slot]

@@ -17,6 +17,7 @@ from fnmap.format.call import Call, Report
 from fnmap.format.payload import Buffer
 
 PIPE_BYTES = 1 << 20  # what Linux lets anyone ask for; a message that fits never blocks its writer
+READ_BYTES = 64 << 10
 KEPT_JOBS = 32
 OUTPUT_TAIL_LINES = 50
 
@@ -54,7 +55,7 @@ class Process:
         self.tail: deque[str] = deque(maxlen=OUTPUT_TAIL_LINES)
         self.served = 0
         self._jobs: OrderedDict[str, None] = OrderedDict()
-        self._buffer = bytearray()
+        self._buffer, self._arrived = bytearray(), memoryview(bytearray(PIPE_BYTES))
         call_read, self._calls = pipe()
         self.answers, answer_write = pipe()
         life_read, self._lifeline = os.pipe()
@@ -94,10 +95,13 @@ class Process:
 
     def messages(self) -> Iterator[tuple[bytes, Buffer]]:
         """The whole frames that have arrived."""
-        while chunk := _read_some(self.answers):
-            self._buffer += chunk
-            if len(chunk) < PIPE_BYTES:
+        got = len(self._arrived)
+        while got == len(self._arrived):
+            try:
+                got = os.readv(self.answers, [self._arrived])
+            except BlockingIOError:
                 break
+            self._buffer += self._arrived[:got]
         while len(self._buffer) >= FRAME.size:
             kind, _, length = FRAME.unpack_from(self._buffer)
             end = FRAME.size + length
@@ -138,7 +142,7 @@ def _aligned(frame: bytearray) -> memoryview:
 
 def _read_some(fd: int) -> bytes:
     try:
-        return os.read(fd, PIPE_BYTES)
+        return os.read(fd, READ_BYTES)
     except BlockingIOError:
         return b""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fnmap.format.payload import Buffer, Frame, Ref, Values, pack, unpack
+from fnmap.format.payload import Buffer, Frame, Ref, Values, is_pickle, pack, unpack
 from fnmap.storage.base import Store, open_object
 
 Place = tuple[Store, str]  # a store and a key in it
@@ -62,30 +62,38 @@ class Call:
     items_key: str | None = None  # the items lie in the scratch store: too large for the message
 
     def to_message(self, *, with_job: bool = True, forget: Sequence[str] = ()) -> list[Buffer]:
-        """The call as parts of one message."""
-        job = self.job.wire() if with_job else []
+        """The call as parts of one message: a single pickle where that will do, else frames."""
         tasks = (self.tasks.start, self.tasks.stop) if isinstance(self.tasks, range) else list(self.tasks)
-        head = (self.id, self.job.key, len(job), tasks, self.attempt, self.budget_s, self.inline_bytes)
-        tail = (self.spill, self.commit, tuple(forget))
+        head = (
+            self.id, self.job.key, tasks, self.attempt, self.budget_s, self.inline_bytes, self.spill, self.commit,
+            tuple(forget),
+        )  # fmt: skip
+        compact = None if with_job or self.items_key is not None else self.items.compact()
+        if compact is not None:
+            return [pickle.dumps((head, 0, compact), 5)]
+        job = self.job.wire() if with_job else []
         items = self.items.frames() if self.items_key is None else [Ref(self.items_key)]
-        return pack([pickle.dumps(head + tail, 5), *job, *items])
+        return pack([pickle.dumps((head, len(job), None), 5), *job, *items])
 
     @classmethod
     def from_message(cls, message: Buffer, jobs: dict[str, Job]) -> Call:
         """The call, with its job out of the message or out of `jobs`, which is kept up to date."""
-        frames = unpack(message)
-        (id_, key, n_job, tasks, attempt, budget, inline, spill, commit, forget) = pickle.loads(frames[0])  # type: ignore[arg-type]
+        frames = [message] if is_pickle(message) else unpack(message)
+        head, n_job, compact = pickle.loads(frames[0])  # type: ignore[arg-type]
+        id_, key, tasks, attempt, budget, inline, spill, commit, forget = head
         for old in forget:
             jobs.pop(old, None)
         if n_job:
             jobs[key] = Job.from_wire(frames[1 : 1 + n_job])
-        scratch = jobs[key].scratch
-        sent = frames[1 + n_job :]
-        if isinstance(sent[0], Ref):
-            sent = unpack(open_object(scratch, sent[0].key))
-        items = Values.from_frames(sent, lambda ref: open_object(scratch, ref))
+        items = Values(*compact) if compact else _sent_items(frames[1 + n_job :], jobs[key].scratch)
         numbers = range(*tasks) if isinstance(tasks, tuple) else tasks
         return cls(id_, jobs[key], numbers, items, attempt, budget, inline, spill, commit)
+
+
+def _sent_items(sent: Sequence[Frame], scratch: Store | None) -> Values:
+    if isinstance(sent[0], Ref):
+        sent = unpack(open_object(scratch, sent[0].key))
+    return Values.from_frames(sent, lambda ref: open_object(scratch, ref))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +135,26 @@ class Report:
         return sum(s for _, s in self.laps)
 
     def to_message(self) -> list[Buffer]:
-        """The report as parts of one message."""
+        """The report as parts of one message: a single pickle where that will do, else frames."""
         counts, seconds = array("q", [n for n, _ in self.laps]), array("d", [s for _, s in self.laps])
         failures = {at: _plain(f) for at, f in self.failures.items()}
         head = (self.ran, failures, counts, seconds, self.spilled, self.committed, self.stats)
-        return pack([pickle.dumps(head, 5), *(self.values.frames() if self.values else [])])
+        compact = self.values.compact() if self.values is not None else None
+        if self.values is None or compact is not None:
+            return [pickle.dumps((head, compact), 5)]
+        return pack([pickle.dumps((head, None), 5), *self.values.frames()])
 
     @classmethod
     def from_message(cls, message: Buffer) -> Report:
         """The report; its values are loaded only when they are asked for."""
-        frames = unpack(message)
-        ran, failures, counts, seconds, spilled, committed, stats = pickle.loads(frames[0])  # type: ignore[arg-type]
-        values = Values.from_frames(frames[1:], _no_ref) if len(frames) > 1 else None
+        frames = [message] if is_pickle(message) else unpack(message)
+        head, compact = pickle.loads(frames[0])  # type: ignore[arg-type]
+        ran, failures, counts, seconds, spilled, committed, stats = head
+        values = Values(*compact) if compact else None
+        if len(frames) > 1:
+            values = Values.from_frames(frames[1:], _no_ref)
         laps = list(zip(counts, seconds, strict=True))
-        kept = {at: Failure(*fields) for at, fields in failures.items()}
+        kept = {at: Failure(*fields) for at, fields in failures.items()} if failures else {}
         return cls(ran, kept, laps, values, spilled, committed, stats)
 
 

@@ -53,12 +53,17 @@ Dumping = Callable[[io.BytesIO, Take], AbstractContextManager[Dumper]]
 
 def size(frames: Iterable[Frame]) -> int:
     """Bytes that travel when the frames are sent."""
-    return sum(len(f.key) if isinstance(f, Ref) else memoryview(f).nbytes for f in frames)
+    return sum(len(f.key) if isinstance(f, Ref) else nbytes(f) for f in frames)
+
+
+def nbytes(buffer: Buffer) -> int:
+    """The length of a buffer in bytes, whatever its items are."""
+    return len(buffer) if type(buffer) is bytes else memoryview(buffer).nbytes
 
 
 def pack(frames: Sequence[Frame]) -> list[Buffer]:
     """The frames as one message: parts to be written one after another, each frame aligned."""
-    lengths = [-len(f.key) if isinstance(f, Ref) else memoryview(f).nbytes for f in frames]
+    lengths = [-len(f.key) if isinstance(f, Ref) else nbytes(f) for f in frames]
     head = struct.pack(f"<q{len(frames)}q", len(frames), *lengths)
     parts: list[Buffer] = [head]
     at = len(head)
@@ -69,6 +74,14 @@ def pack(frames: Sequence[Frame]) -> list[Buffer]:
         parts.append(body)
         at += gap + len(body)
     return parts
+
+
+def is_pickle(message: Buffer) -> bool:
+    """Is this message a lone pickle, rather than packed frames? Those start with their number, a small one."""
+    return message[0] == _PICKLE_MARK
+
+
+_PICKLE_MARK = pickle.PROTO[0]
 
 
 def unpack(message: Buffer) -> list[Frame]:
@@ -84,6 +97,9 @@ def unpack(message: Buffer) -> list[Frame]:
         frames.append(body if length >= 0 else Ref(str(body, "ascii")))
         at += abs(length)
     return frames
+
+
+COMPACT_BYTES = 64 << 10  # values so small are copied once more rather than framed
 
 
 class _Sink:
@@ -128,6 +144,11 @@ def is_plain(values: Sequence[Any], depth: int = 3) -> bool:
     whole list can neither fail here nor at the reader. Looks at types only, at C speed."""
     if isinstance(values, range):
         return True
+    if len(values) <= FEW:
+        for value in values:
+            if type(value) not in _SCALARS and not _is_plain_value(value, depth):
+                return False
+        return True
     kinds = set(map(type, values)) - _SCALARS
     nested = kinds & {tuple, list, dict}
     if any(kind.__module__ not in _STANDARD for kind in kinds - nested) or (nested and not depth):
@@ -138,6 +159,18 @@ def is_plain(values: Sequence[Any], depth: int = 3) -> bool:
             if not is_plain(list(chain.from_iterable(inner)), depth - 1):
                 return False
     return True
+
+
+def _is_plain_value(value: Any, depth: int) -> bool:
+    kind = type(value)
+    if kind is dict:
+        return depth > 0 and is_plain([*value, *value.values()], depth - 1)
+    if kind is tuple or kind is list:
+        return depth > 0 and is_plain(value, depth - 1)
+    return kind.__module__ in _STANDARD
+
+
+FEW = 8  # values are looked at one by one; more of them, kind by kind
 
 
 class NotDumped(Exception):
@@ -191,7 +224,7 @@ class Values:
     ) -> Values:
         """Encode. A value that cannot be pickled raises NotDumped, or is told to `on_error` and is None."""
         if is_plain(values):
-            return cls(pickle.dumps(values if type(values) is list else list(values), 5), len(values))
+            return cls.of_plain(values)
         out, sink = io.BytesIO(), _Sink(share)
         offsets, counts = array("q", [0]), array("q", [0])
         with dumping(out, sink.take) as dumper:
@@ -211,6 +244,11 @@ class Values:
                 counts.append(len(sink.frames))
             common = dumper.common()
         return cls(out.getbuffer(), len(values), offsets, counts, common, sink.frames)
+
+    @classmethod
+    def of_plain(cls, values: Sequence[Any]) -> Values:
+        """Encode values of which `is_plain` is known."""
+        return cls(pickle.dumps(values if type(values) is list else list(values), 5), len(values))
 
     def __len__(self) -> int:
         return self._length
@@ -250,6 +288,12 @@ class Values:
     def nbytes(self) -> int:
         """Bytes of the encoded values; of plain ones that were loaded, what a pointer and a number take."""
         return 32 * self._length if self._list is not None else len(self._pickled) + size(self._buffers)
+
+    def compact(self) -> tuple[bytes, int] | None:
+        """The arguments to make plain values again, few enough to go inside another pickle; else None."""
+        if self._offsets is not None or type(self._pickled) is not bytes or len(self._pickled) > COMPACT_BYTES:
+            return None
+        return self._pickled, self._length
 
     def frames(self) -> list[Frame]:
         """What is sent; `from_frames` is the other end."""
