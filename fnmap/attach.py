@@ -84,10 +84,13 @@ class _Attached:
         total = plan["total"]
         if total is None:
             total = 1 + max((t for _, tasks, _ in parts for t in tasks), default=-1)
+        done = {t for _, tasks, report in parts for at, t in enumerate(tasks) if at not in report.failures}
+        if len(done) == total:
+            state = "done"  # whether or not its driver had the time to say so
         schedule = self._schedule(total)
         self.run.attached(Stage(name, schedule, _Unread(), _NO_JOB, self.run), state, self.store, self._take_up)
         self.run.grow(total)
-        self._fill(schedule, parts)
+        self._fill(schedule, parts, done)
 
     def _schedule(self, total: int) -> Schedule:
         limits = self.session.compute.limits
@@ -96,11 +99,10 @@ class _Attached:
         schedule.close()
         return schedule
 
-    def _fill(self, schedule: Schedule, parts: list[Any]) -> None:
-        done, failed = set[int](), dict[int, Failure]()
+    def _fill(self, schedule: Schedule, parts: list[Any], done: set[int]) -> None:
+        failed = dict[int, Failure]()
         for key, tasks, report in parts:
             self.run.put_stored(Part(tasks, report.values, report.failures, key))
-            done.update(t for at, t in enumerate(tasks) if at not in report.failures)
             failed.update({tasks[at]: failure for at, failure in report.failures.items()})
         schedule.skip(done, State.DONE)
         with self.session.lock:
@@ -130,7 +132,7 @@ class _Unread:
     """The items of a run that nobody here drives."""
 
     def encode(self, tasks: Any) -> Any:
-        raise AssertionError("an attached run is not driven before retry()")
+        raise AssertionError(f"an attached run is not driven before retry(), and these are: {tasks}")
 
     def settled(self, tasks: Any) -> None:
         """Nothing is held."""

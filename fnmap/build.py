@@ -202,10 +202,7 @@ def check_costs(cost: Any, items: Sequence[Any], form: Form) -> Sequence[float] 
     """What each task is expected to take, from a function of the item or a sequence."""
     if cost is None:
         return None
-    if callable(cost):
-        costs = [cost(*item) if form == "args" else cost(item) for item in items]
-    else:
-        costs = list(cost)
+    costs = list(cost) if not callable(cost) else [cost(*i) if form == "args" else cost(i) for i in items]
     if len(costs) != len(items):
         raise UsageError(f"cost must have one number an item: {len(items)} items, {len(costs)} costs")
     for at, value in enumerate(costs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import threading
 import time
@@ -10,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fnmap.errors import MissingKey, RunBusy, RunError, UsageError
+from fnmap.errors import MissingKey, RunBusy, RunError, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
 from fnmap.format.payload import Frame, Values, pack, unpack
@@ -20,11 +21,12 @@ from fnmap.run import Run, Status
 from fnmap.source import Items
 from fnmap.stage import Part
 from fnmap.storage.base import Store, create_parts, open_object
-from fnmap.storage.owner import me, may_live
+from fnmap.storage.owner import may_live, me
 
 if TYPE_CHECKING:
     from fnmap.session import Session
 
+log = logging.getLogger(__name__)
 _live: weakref.WeakValueDictionary[tuple[Any, str], Run] = weakref.WeakValueDictionary()
 _live_lock = threading.Lock()
 
@@ -100,7 +102,10 @@ def hold(run: Run, store: Store, number: int) -> None:
 def live_here(store: Store, name: str) -> Run | None:
     """The run of this name that this process drives, if it does."""
     run = _live.get((store, name))
-    return run if run is not None and run.status.state == "running" else None
+    if run is None or run.status.state == "running":
+        return run
+    run.finish()  # its end may still be on its way into the store
+    return None
 
 
 def _check_not_live_here(store: Store, name: str) -> None:
@@ -114,7 +119,7 @@ def claim(store: Store, name: str, plan: Mapping[str, Any]) -> int:
     """Become the next driver of a run, and get its number. Raises RunBusy if the last one may be alive."""
     last, owner = last_driver(store, name, plan)
     ended = read_end(store, name)
-    if (ended is None or ended["driver"] != last) and may_live(owner):
+    if (ended is None or ended["driver"] != last) and owner != me() and may_live(owner):
         raise RunBusy(
             f"name={name!r}: the process {owner} drives that run, or did so on a host that cannot be asked from here."
             f" Wait for it; if it is dead, delete {keys.driver(name, last)!r} and {keys.end(name)!r} in {store!r}"
@@ -129,7 +134,7 @@ def last_driver(store: Store, name: str, plan: Mapping[str, Any]) -> tuple[int, 
     drivers = sorted(store.list(keys.drivers(name)))
     if not drivers:
         return 0, str(plan["owner"])
-    return int(drivers[-1].rpartition("/")[2]), store.get(drivers[-1]).decode()
+    return int(drivers[-1].rpartition(".")[2]), store.get(drivers[-1]).decode()
 
 
 def read_end(store: Store, name: str) -> dict[str, Any] | None:
@@ -195,7 +200,11 @@ def stored_parts(store: Store, name: str) -> Iterator[tuple[str, Sequence[int], 
 
     found = [key for prefix in keys.part_prefixes(name) for key in store.list(prefix)]
     for key in sorted(found, key=lambda k: k.rpartition("/")[2]):
-        report = read_report(store, key)
+        try:
+            report = read_report(store, key)
+        except StoreError as damaged:  # as a loss of power leaves it: it was never whole, so it was never committed
+            log.warning("run %s: %s is left out and done again: %s", name, key, damaged)
+            continue
         if report is not None:
             yield key, *report
 

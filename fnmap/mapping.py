@@ -131,7 +131,7 @@ class _One:
         self._error: BaseException | None = None
         self._over = False
 
-    def arrived(self, part: Part, report: Report) -> None:
+    def arrived(self, part: Part, report: Report) -> None:  # noqa: ARG002 - as of Sink
         self._results.put(part)
 
     def failed(self, task: int, failure: Failure) -> None:

@@ -18,11 +18,11 @@ from fnmap.results import Results
 from fnmap.stage import Part, Stage
 
 if TYPE_CHECKING:
-    from fnmap.durable import Durable
     import pandas as pd
     import pyarrow as pa
     import pyarrow.dataset as pads
 
+    from fnmap.durable import Durable
     from fnmap.session import Session
     from fnmap.source import Stream
     from fnmap.storage.base import Store
@@ -60,7 +60,7 @@ class Run:
         self._stream_error: BaseException | None = None
         self._buffer: int | None = None
         self._keep_all = False  # of a stream: all results are wanted at once
-        self._told_end = False
+        self._telling_end = self._told_end = False
         self._listeners: tuple[Listener, ...] = ()
         self._taken = 0  # tasks that iteration has passed, for the stream's sake
         self._cancelled = False
@@ -214,8 +214,9 @@ class Run:
         stage = self.stage
         with self._session.lock:
             self._results.failures.clear()
-            self._ended, self._error, self._cancelled, self._told_end = False, None, False, False
-            stage.error, stage.over, stage.stopped = None, False, False
+            self._ended, self._error, self._cancelled = False, None, False
+            self._telling_end = self._told_end = False
+            stage.error, stage.over, stage.stopped, stage.told = None, False, False, False
             stage.schedule.resume()
         self._session.drive(stage)
         return self
@@ -315,8 +316,6 @@ class Run:
 
     def ended(self, error: BaseException | None) -> None:
         self._ended, self._error = True, error
-        if self.durable is not None:
-            self.durable.end(self.status)
         self._changed.notify_all()
 
     def gives_up(self) -> bool:
@@ -325,7 +324,7 @@ class Run:
     def finish(self) -> None:
         if self._stream is not None and not self._keep_all and not self._schedule.closed:
             self.cancel()
-        self._wait(lambda: self._ended)
+        self._wait(lambda: self._told_end)
 
     def tell(self) -> None:
         for waiter in list(self._waiters):
@@ -335,9 +334,20 @@ class Run:
         status = self.status
         self._emit(RunProgressed(self.id, status.done, status.failed, status.running, status.total))
         with self._session.lock:
-            ends, self._told_end = self._ended and not self._told_end, self._ended
+            ends, self._telling_end = self._ended and not self._telling_end, self._ended
         if ends:
+            self._tell_end(status)
+
+    def _tell_end(self, status: Status) -> None:
+        """Whoever waits for results has them by now; the store hears of the end before this process may leave."""
+        try:
+            if self.durable is not None:
+                self.durable.end(status)
             self._emit(RunEnded(self.id, status.state, status.done, status.failed))
+        finally:
+            with self._changed:
+                self._told_end = True
+                self._changed.notify_all()
 
     def _emit(self, event: Event) -> None:
         for listener in (*self._listeners, *self._session.listeners):
@@ -403,7 +413,8 @@ class Run:
         if self._stream_error is not None:
             raise self._stream_error
         if self._attached not in (None, "done"):
-            raise RunError(f"run {self.id} is {self._attached}, with {self.status.waiting} tasks not done; retry() finishes it")
+            left = self.status.waiting
+            raise RunError(f"run {self.id} is {self._attached}, with {left} tasks not done; retry() finishes it")
 
     def _iterate(self) -> Iterator[Any]:
         task = 0

@@ -180,6 +180,8 @@ class Session:
                 raise RunError("this session is closed; make a new one")
             self._stages.append(stage)
             stage.check_over()
+        if stage.over:  # there was nothing to do
+            self._tell(stage)
         self.pump()
 
     def pump(self) -> None:
@@ -202,7 +204,7 @@ class Session:
             stage.check_over()
         for future in futures:
             self._kill(future)
-        stage.sink.tell()
+        self._tell(stage)
 
     def close(self) -> None:
         """Stop all runs, workers and threads, and remove the scratch objects."""
@@ -215,7 +217,7 @@ class Session:
             with self.lock:
                 stage.abort(RunError("the session was closed while the run was live"))
                 stage.check_over()
-            stage.sink.tell()
+            self._tell(stage)
         self.compute.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -237,18 +239,17 @@ class Session:
 
     def wait(self) -> None:
         """Wait for all live runs to end. A run over an iterator that nobody takes from is cancelled."""
-        for stage in self.live_stages():
+        for stage in list(self._stages):
             stage.sink.finish()
-
-    def live_stages(self) -> list[Stage]:
-        """Stages that have not ended."""
-        with self.lock:
-            return [s for s in self._stages if not s.over]
 
     def emit(self, event: Event) -> None:
         """Tell the listeners."""
         for listener in self.listeners:
             listener(event)
+
+    def _tell(self, stage: Stage) -> None:
+        stage.sink.tell()
+        stage.told = stage.over
 
     def _kill(self, future: Future[Report]) -> None:
         if isinstance(self.compute, Kill):
@@ -257,7 +258,7 @@ class Session:
     def _pick(self) -> tuple[Stage, Chunk] | None:
         """The next chunk, taking the stages in turn."""
         with self.lock:
-            self._stages = [s for s in self._stages if not s.over]
+            self._stages = [s for s in self._stages if not s.told]
             if self.closed or self._busy >= self.compute.limits.slots:
                 return None
             now, count = time.monotonic(), len(self._stages)
@@ -283,7 +284,7 @@ class Session:
                 self._busy -= 1
                 stage.refuse(chunk, error)
                 stage.check_over()
-            stage.sink.tell()
+            self._tell(stage)
             if not isinstance(error, Exception):
                 raise
             return
@@ -303,7 +304,7 @@ class Session:
                 log.debug("the answer of chunk %d", chunk.id, exc_info=True)
                 stage.abort(error)
                 stage.end()
-        stage.sink.tell()
+        self._tell(stage)
         self.pump()
 
     def _set_timer(self, now: float) -> None:

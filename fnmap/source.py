@@ -29,8 +29,8 @@ class Source(Protocol):
 def not_picklable(index: int, item: object, error: NotDumped) -> NotPicklable:
     kind = type(item)
     return NotPicklable(
-        f"item {index} cannot be sent to a worker: {short_repr(item)}, a {kind.__module__}.{kind.__qualname__}: {error}."
-        " Pass what it is made from and build it inside the function"
+        f"item {index} cannot be sent to a worker: {short_repr(item)}, a {kind.__module__}.{kind.__qualname__}:"
+        f" {error}. Pass what it is made from and build it inside the function"
     )
 
 
@@ -159,6 +159,6 @@ def zip_items(iterables: Sequence[Iterable[Any]], *, strict: bool) -> Iterator[t
     for at, item in enumerate(zip_longest(*iterables, fillvalue=missing)):
         if any(part is missing for part in item):
             if strict:
-                raise UsageError(f"the iterables must be equally long (or pass strict=False); one ended after {at} items")
+                raise UsageError(f"the iterables must have equal lengths (or pass strict=False); one ended after {at}")
             return
         yield item

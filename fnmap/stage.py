@@ -15,7 +15,7 @@ from fnmap.format.call import Call, Failure, Job, Place, Report
 from fnmap.format.payload import Values, pack, unpack
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.source import Source
-from fnmap.storage.base import Store, open_object, create_parts
+from fnmap.storage.base import Store, create_parts, open_object
 from fnmap.worker import short_repr
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Stage:
     ) -> None:
         self.run_id, self.schedule, self.source, self.job, self.sink = run_id, schedule, source, job, sink
         self.error: BaseException | None = None
-        self.over = self.stopped = False
+        self.over = self.stopped = self.told = False
         self.running: dict[int, tuple[Call, Future[Report]]] = {}
         self._keeper = keeper
 

@@ -14,8 +14,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OPTIONS = frozenset(
-    {"kwargs", "ordered", "errors", "retries", "timeout", "chunksize", "buffersize", "strict", "cost", "on", "store", "progress"}
-)  # fmt: skip
+    "kwargs ordered errors retries timeout chunksize buffersize strict cost on store progress".split()  # noqa: SIM905
+)
 
 
 class Task(Generic[P, R]):

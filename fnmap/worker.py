@@ -19,7 +19,7 @@ from typing import Any
 from fnmap.format.call import Call, Failure, Form, Job, Report
 from fnmap.format.payload import Values, load, pack
 from fnmap.format.travel import to_client, whole_home
-from fnmap.storage.base import open_object, create_parts
+from fnmap.storage.base import create_parts, open_object
 
 FAST_LAP_S, SLOW_LAP_S = 50e-6, 1e-3  # laps are made longer below, shorter above
 LAP_TASKS = 4096

@@ -23,9 +23,9 @@ from fnmap.format.call import Call, Report
 
 INLINE_BYTES = 4 << 10  # what an argument may have; more lies in the scratch store
 LOCALHOST = {
-    "lithops": {"backend": "localhost", "storage": "localhost", "monitoring": "storage", "data_limit": 0, "data_cleaner": False},
+    "lithops": {"backend": "localhost", "storage": "localhost", "data_limit": 0, "data_cleaner": False},
     "localhost": {"version": 1, "runtime": sys.executable, "worker_processes": 1},
-}  # fmt: skip
+}
 
 
 class LithopsCompute:

@@ -1,10 +1,10 @@
 """Every key in a store, in one place.
 
-    run/<run>/plan            what was asked for: a JSON head, the pickled function, the pickled items
-    run/<run>/driver/<n>      who took up the run for the n-th time after the first; created exclusively
-    run/<run>/end             what became of it (JSON), rewritten when the run ends again
-    part/<h>/<run>/<stage>/<driver>-<chunk>.parquet     the one result of a chunk; <h> spreads the keys
-    tmp/...                   what no reader needs after its call: spilled answers, shared objects
+run/<run>/plan        what was asked for: a JSON head, the pickled function, the pickled items
+run/<run>/driver.<n>  who took up the run for the n-th time after the first; created exclusively
+run/<run>/end         what became of it (JSON), rewritten when the run ends again
+part/<h>/<run>/<stage>.<driver>.<chunk>.parquet     the one result of a chunk; <h> spreads the keys
+tmp/...               what no reader needs after its call: spilled answers, shared objects
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def check_name(name: str) -> str:
     """A run's name, if it can be one."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(f"name must be 1-100 letters, digits, '.', '_' or '-', starting with one of the first two; got {name!r}")
+        raise UsageError(
+            f"name must be 1-100 letters, digits, '.', '_' or '-', first a letter or digit; got {name!r}"
+        )
     return name
 
 
@@ -35,7 +37,7 @@ def driver(run: str, number: int) -> str:
 
 def drivers(run: str) -> str:
     """Where the drivers of a run are."""
-    return f"run/{run}/driver/"
+    return f"run/{run}/driver."
 
 
 def end(run: str) -> str:
@@ -48,14 +50,14 @@ def run_of(key: str) -> str:
 
 
 def part(run: str, driver_number: int, chunk: int, stage: int = 0) -> str:
-    name = f"{driver_number:03d}-{chunk:08d}"
-    spread = SPREAD[zlib.crc32(f"{run}/{stage}/{name}".encode()) & 15]
-    return f"part/{spread}/{run}/{stage}/{name}.parquet"
+    name = f"{stage}.{driver_number:03d}.{chunk:08d}"
+    spread = SPREAD[zlib.crc32(f"{run}/{name}".encode()) & 15]
+    return f"part/{spread}/{run}/{name}.parquet"
 
 
 def part_prefixes(run: str, stage: int = 0) -> list[str]:
     """Where the parts of a run are."""
-    return [f"part/{h}/{run}/{stage}/" for h in SPREAD]
+    return [f"part/{h}/{run}/{stage}." for h in SPREAD]
 
 
 def spill(run: str, chunk: int, attempt: int) -> str:

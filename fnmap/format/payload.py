@@ -145,7 +145,7 @@ def is_plain(values: Sequence[Any], depth: int = 3) -> bool:
     if isinstance(values, range):
         return True
     if len(values) <= FEW:
-        for value in values:
+        for value in values:  # noqa: SIM110 - a loop, for this is on the path of a single call
             if type(value) not in _SCALARS and not _is_plain_value(value, depth):
                 return False
         return True

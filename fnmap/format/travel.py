@@ -169,9 +169,7 @@ def to_client(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
     yield _ManyHome(out, take)
 
 
-def dump_function(
-    fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Share | None
-) -> tuple[str, list[Frame]]:
+def dump_function(fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Share | None) -> tuple[str, list[Frame]]:
     """A function and its fixed keywords as frames, with a key that names their content."""
     frames = dump((fn, dict(kwargs)), whole, share)
     digest = hashlib.blake2b(digest_size=16)

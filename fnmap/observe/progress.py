@@ -42,7 +42,7 @@ class Bar:
 
     def _show(self, event: RunProgressed) -> None:
         if self._bar is None:
-            self._bar = _tqdm()(total=self._total, desc=self._function, unit="task", mininterval=0.1, dynamic_ncols=True)
+            self._bar = _tqdm()(total=self._total, desc=self._function, unit="task", dynamic_ncols=True)
             self._bar.start_t -= time.monotonic() - self._started
         self._bar.set_postfix(failed=event.failed, running=event.running, refresh=False)
         self._bar.update(event.done + event.failed - self._bar.n)

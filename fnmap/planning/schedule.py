@@ -323,4 +323,3 @@ class Schedule:
         self._counts[self.state[task]] -= 1
         self._counts[state] += 1
         self.state[task] = state
-

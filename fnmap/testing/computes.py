@@ -1,12 +1,12 @@
 """What a compute must do, as tests. Subclass ComputeContract, override the fixture `compute`, and run pytest:
 
-    class TestMine(ComputeContract):
-        @pytest.fixture(scope="class")
-        @classmethod
-        def compute(cls):
-            mine = MyCompute()
-            yield mine
-            mine.close()
+class TestMine(ComputeContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def compute(cls):
+        mine = MyCompute()
+        yield mine
+        mine.close()
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _numbers = itertools.count()
 PATIENCE_S = 120.0  # an answer that takes longer is a hang
 
 
-def make_call(fn: Callable[..., Any], items: Sequence[Any], scratch: Store, *, form: Form = "item", **options: Any) -> Call:
+def make_call(
+    fn: Callable[..., Any], items: Sequence[Any], scratch: Store, *, form: Form = "item", **options: Any
+) -> Call:
     """A call as a session would make it. `options` are fields of Call, and `timeout_s` of its job."""
     timeout_s = options.pop("timeout_s", None)
     digest, frames = dump_function(fn, {}, None)
@@ -81,7 +83,7 @@ class ComputeContract:
         assert (report.ran, values_of(call, report), report.failures) == (3, [2, 5.0, "aa"], {})
 
     def test_every_task_is_timed(self, compute: Compute, scratch: Store) -> None:
-        report = self.answer(compute, make_call(lambda x: time.sleep(x), [0.0, 0.02], scratch))
+        report = self.answer(compute, make_call(time.sleep, [0.0, 0.02], scratch))
         assert sum(n for n, _ in report.laps) == 2
         assert report.laps[-1][1] >= 0.02
 
@@ -100,7 +102,7 @@ class ComputeContract:
         error = failure.exception
         assert isinstance(pickle.loads(error) if isinstance(error, bytes) else error, ValueError)
 
-    @pytest.mark.parametrize("leave", [lambda x: sys.exit(x), lambda x: next(iter(()))], ids=["exit", "stop"])
+    @pytest.mark.parametrize("leave", [sys.exit, lambda _: next(iter(()))], ids=["exit", "stop"])
     def test_leaving_the_function_in_odd_ways_fails_its_task(
         self, compute: Compute, scratch: Store, leave: Callable[[int], Any]
     ) -> None:
@@ -108,7 +110,7 @@ class ComputeContract:
         assert (report.ran, list(report.failures)) == (3, [1])
 
     def test_a_result_that_cannot_be_pickled_is_the_failure_of_its_task(self, compute: Compute, scratch: Store) -> None:
-        report = self.answer(compute, make_call(lambda x: (i for i in ()) if x else x, [0, 1, 0], scratch))
+        report = self.answer(compute, make_call(lambda x: _generator() if x else x, [0, 1, 0], scratch))
         assert {at: f.kind for at, f in report.failures.items()} == {1: "lost"}
 
     def test_a_job_serves_many_calls(self, compute: Compute, scratch: Store) -> None:
@@ -180,6 +182,10 @@ class ClosedComputeContract:
 def _needs_processes(compute: Compute) -> None:
     if compute.limits.in_process:
         pytest.skip("calls run in this process")
+
+
+def _generator() -> Iterator[int]:
+    yield 1
 
 
 def _odd_only(x: int) -> int:

@@ -49,7 +49,7 @@ class TestFileStoreWithoutHardLinks(StoreContract):
 
 @pytest.fixture
 def store(tmp_path):
-    return FileStore(tmp_path / "store")
+    return FileStore(tmp_path / "store", sync=True)
 
 
 # -- the root ------------------------------------------------------------------------------------------
