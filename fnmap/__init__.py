@@ -1,18 +1,22 @@
 """fnmap: map a Python function over many inputs, on the cores of a laptop or on thousands of cloud workers.
 
-run = fnmap.map(price_deal, deals)   # starts at once, never blocks
-prices = list(run)                   # in the order of the deals
-run.table()                          # the same as an Arrow table
+    run = fnmap.map(price_deal, deals)   # starts at once, never blocks
+    prices = list(run)                   # in the order of the deals
+    run.table()                          # the same as an Arrow table
 """
 
-from fnmap import errors
-from fnmap.api import attach, close, map, map_reduce, runs, starmap, submit, use  # noqa: A004 - meant like the builtin
-from fnmap.errors import FnmapError, TaskError
-from fnmap.executor import Executor
-from fnmap.planning.policy import Retry, Tolerate
-from fnmap.run import Run, Status
-from fnmap.session import Session
-from fnmap.tasks import task
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fnmap import errors
+    from fnmap.api import attach, close, map, map_reduce, runs, starmap, submit, use  # noqa: A004 - as the builtin
+    from fnmap.errors import FnmapError, TaskError
+    from fnmap.executor import Executor
+    from fnmap.planning.policy import Retry, Tolerate
+    from fnmap.run import Run, Status
+    from fnmap.session import Session
+    from fnmap.tasks import task
 
 __version__ = "0.1.0"
 
@@ -36,3 +40,28 @@ __all__ = [
     "task",
     "use",
 ]
+
+_HOMES = {
+    "fnmap.api": "attach close map map_reduce runs starmap submit use",
+    "fnmap.errors": "FnmapError TaskError",
+    "fnmap.executor": "Executor",
+    "fnmap.planning.policy": "Retry Tolerate",
+    "fnmap.run": "Run Status",
+    "fnmap.session": "Session",
+    "fnmap.tasks": "task",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: a worker, which imports this too, needs little of it."""
+    if name == "errors":
+        return import_module("fnmap.errors")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'fnmap' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

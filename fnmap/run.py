@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -501,6 +500,8 @@ class Run:
         return list(self._iterate())
 
     async def _async_until(self, condition: Callable[[], bool]) -> None:
+        import asyncio  # 30 ms, and only asked for where a loop runs already
+
         loop, event = asyncio.get_running_loop(), asyncio.Event()
 
         def waiter() -> None:
