@@ -38,8 +38,8 @@ class Job:
 
     @classmethod
     def from_wire(cls, frames: Sequence[Frame]) -> Job:
-        key, *rest, scratch = pickle.loads(frames[0])  # type: ignore[arg-type]
-        return cls(key, frames[1:], *rest, scratch)
+        key, form, retry_on, timeout_s, log_level, scratch = pickle.loads(frames[0])  # type: ignore[arg-type]
+        return cls(key, frames[1:], form, retry_on, timeout_s, log_level, scratch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -154,10 +154,12 @@ def is_plain(values: Sequence[Any], depth: int = 3) -> bool:
     if any(kind.__module__ not in _STANDARD for kind in kinds - nested) or (nested and not depth):
         return False
     for kind in nested:
-        whole = [v for v in values if type(v) is kind]
-        for inner in (whole,) if kind is not dict else (whole, list(map(dict.values, whole))):
-            if not is_plain(list(chain.from_iterable(inner)), depth - 1):
-                return False
+        whole: list[Any] = [v for v in values if type(v) is kind]
+        inner = list(chain.from_iterable(whole))  # of dicts, the keys
+        if kind is dict:
+            inner += chain.from_iterable(d.values() for d in whole)
+        if not is_plain(inner, depth - 1):
+            return False
     return True
 
 

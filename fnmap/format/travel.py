@@ -135,7 +135,8 @@ class _ManyHome(_Many, _WholeHome):
 
 
 def _with_cache(fn: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
-    return functools.lru_cache(**parameters)(fn)
+    cached: Callable[..., Any] = functools.lru_cache(**parameters)(fn)
+    return cached
 
 
 def home_class(module: str, qualname: str) -> Any:
