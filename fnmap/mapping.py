@@ -63,7 +63,7 @@ def start_map(
     if name is not None:
         _make_durable(session, run, fn, kwargs or {}, job, source, schedule)
     run.show_progress(session.progress if progress is None else progress)
-    session.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
+    run.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
     if source is None:
         _start_stream(session, run, iterables, strict, form, schedule, job, buffer)
     else:

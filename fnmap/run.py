@@ -331,7 +331,7 @@ class Run:
         if self._stream is not None:
             self._stream.poke()
         status = self.status
-        self._emit(RunProgressed(self.id, status.done, status.failed, status.running, status.total))
+        self.emit(RunProgressed(self.id, status.done, status.failed, status.running, status.total))
         with self._session.lock:
             ends, self._telling_end = self._ended and not self._telling_end, self._ended
         if ends:
@@ -342,13 +342,14 @@ class Run:
         try:
             if self.durable is not None:
                 self.durable.end(status)
-            self._emit(RunEnded(self.id, status.state, status.done, status.failed))
+            self.emit(RunEnded(self.id, status.state, status.done, status.failed))
         finally:
             with self._changed:
                 self._told_end = True
                 self._changed.notify_all()
 
-    def _emit(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
+        """Tell whoever listens to this run."""
         for listener in (*self._listeners, *self._session.listeners):
             listener(event)
 
@@ -403,6 +404,8 @@ class Run:
 
     def _check_end(self) -> None:
         """Raise what kept the run from giving a result for each item."""
+        if self._listeners and self._ended:
+            self._wait(lambda: self._told_end)  # let the bar be done before the caller prints
         if self._error is not None:
             raise self._error
         if self._too_many():

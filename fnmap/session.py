@@ -29,7 +29,7 @@ from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
     from fnmap.attach import RunInfo
-    from fnmap.observe.events import Event, Listener
+    from fnmap.observe.events import Listener
 
 log = logging.getLogger(__name__)
 BUDGET_CHUNKS = 4  # a call that takes so many times what was aimed at hands back what it has not begun
@@ -241,11 +241,6 @@ class Session:
         """Wait for all live runs to end. A run over an iterator that nobody takes from is cancelled."""
         for stage in list(self._stages):
             stage.sink.finish()
-
-    def emit(self, event: Event) -> None:
-        """Tell the listeners."""
-        for listener in self.listeners:
-            listener(event)
 
     def _tell(self, stage: Stage) -> None:
         stage.sink.tell()

@@ -29,7 +29,8 @@ class Bar:
     def __init__(self) -> None:
         self._bar: Any = None
         self._started = time.monotonic()
-        self._function, self._total = "", None
+        self._function = ""
+        self._total: int | None = None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted):
@@ -42,7 +43,7 @@ class Bar:
 
     def _show(self, event: RunProgressed) -> None:
         if self._bar is None:
-            self._bar = _tqdm()(total=self._total, desc=self._function, unit="task", dynamic_ncols=True)
+            self._bar = _tqdm()(total=self._total, desc=self._function, unit=" tasks", dynamic_ncols=True)
             self._bar.start_t -= time.monotonic() - self._started
         self._bar.set_postfix(failed=event.failed, running=event.running, refresh=False)
         self._bar.update(event.done + event.failed - self._bar.n)
