@@ -88,8 +88,9 @@ class _Attached:
         if len(done) == total:
             state = "done"  # whether or not its driver had the time to say so
         schedule = self._schedule(total)
-        self.run.attached(Stage(name, schedule, _Unread(), _NO_JOB, self.run), state, self.store, self._take_up)
-        self.run.grow(total)
+        self.run.ledger.show(Stage(name, schedule, _Unread(), _NO_JOB, self.run.ledger), state, self.store)
+        self.run.take_up = self._take_up
+        self.run.ledger.results.grow(total)
         self._fill(schedule, parts, done)
 
     def _schedule(self, total: int) -> Schedule:
@@ -102,12 +103,12 @@ class _Attached:
     def _fill(self, schedule: Schedule, parts: list[Any], done: set[int]) -> None:
         failed = dict[int, Failure]()
         for key, tasks, report in parts:
-            self.run.put_stored(Part(tasks, report.values, report.failures, key))
+            self.run.ledger.put_stored(Part(tasks, report.values, report.failures, key))
             failed.update({tasks[at]: failure for at, failure in report.failures.items()})
         schedule.skip(done, State.DONE)
         with self.session.lock:
             for task in failed.keys() - done:
-                self.run.failed(task, failed[task])
+                self.run.ledger.failed(task, failed[task])
         schedule.skip(failed.keys() - done, State.FAILED)
 
     def _take_up(self) -> Stage:
@@ -124,8 +125,8 @@ class _Attached:
             self.session, fn, kwargs, form=self.plan["form"], retry=Retry(0), timeout_s=timeout_s, shared=shared
         )
         hold(self.run, self.store, number)
-        old = self.run.stage.schedule
-        return Stage(name, old, Items(items, shared), job, self.run, self.run.durable)
+        old = self.run.ledger.schedule
+        return Stage(name, old, Items(items, shared), job, self.run.ledger, self.run.ledger.durable)
 
 
 class _Unread:

@@ -95,7 +95,7 @@ def begin(
 
 def hold(run: Run, store: Store, number: int) -> None:
     """The run is driven from here, as its driver of that number."""
-    run.keep(Durable(store, run.id, number))
+    run.ledger.keep(Durable(store, run.id, number))
     _live[store, run.id] = run
 
 
@@ -104,7 +104,7 @@ def live_here(store: Store, name: str) -> Run | None:
     run = _live.get((store, name))
     if run is None or run.status.state == "running":
         return run
-    run.finish()  # its end may still be on its way into the store
+    run.ledger.finish()  # its end may still be on its way into the store
     return None
 
 
@@ -215,6 +215,6 @@ def take_over(run: Run, schedule: Schedule, store: Store) -> None:
     done: list[int] = []
     for key, tasks, report in stored_parts(store, run.id):
         assert report.values is not None
-        run.put_stored(Part(tasks, report.values, report.failures, key))
+        run.ledger.put_stored(Part(tasks, report.values, report.failures, key))
         done += [t for at, t in enumerate(tasks) if at not in report.failures]
     schedule.skip(done, State.DONE)

@@ -59,17 +59,17 @@ def start_map(
     schedule = Schedule(slots=limits.slots, chunks=chunks, retry=retry, costs=costs)
     if source is not None:
         schedule.add(len(source))
-        run.grow(len(source))
+        run.ledger.results.grow(len(source))
     if name is not None:
         _make_durable(session, run, fn, kwargs or {}, job, source, schedule)
-    run.show_progress(session.progress if progress is None else progress)
-    run.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
+    run.ledger.show_progress(session.progress if progress is None else progress)
+    run.ledger.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
     if source is None:
         _start_stream(session, run, iterables, strict, form, schedule, job, buffer)
     else:
         schedule.close()
-        run.hold(Stage(run_id, schedule, source, job, run, run.durable))
-        session.drive(run.stage)
+        run.ledger.hold(Stage(run_id, schedule, source, job, run.ledger, run.ledger.durable))
+        session.drive(run.ledger.stage)
     return run
 
 
@@ -85,7 +85,7 @@ def _make_durable(
     from fnmap.durable import begin, take_over  # only named runs pay for the import
 
     begin(session, run, fn, kwargs, job, source)
-    if run.durable is not None and run.durable.number > 0:
+    if run.ledger.durable is not None and run.ledger.durable.number > 0:
         take_over(run, schedule, session.store)
 
 
@@ -137,7 +137,7 @@ class _One:
     def failed(self, task: int, failure: Failure) -> None:
         self._results.failures[task] = failure
 
-    def ended(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> None:
         self._error, self._over = error, True
 
     def gives_up(self) -> bool:
@@ -186,9 +186,9 @@ def _start_stream(
     buffer: int | None,
 ) -> None:
     """Items come as they are drawn: a thread draws, unless calls run in the caller's own."""
-    many = form == "args" and len(iterables) > 1
+    ledger, many = run.ledger, form == "args" and len(iterables) > 1
     drawn = zip_items(iterables, strict=strict) if many else iterables[0]
-    stream = Stream(iter(drawn), room=run.stream_room, add=run.stream_add, end=run.stream_end)
-    run.hold(Stage(run.id, schedule, stream, job, run, run.durable), stream, buffer)
-    session.drive(run.stage)
+    stream = Stream(iter(drawn), room=ledger.stream_room, add=ledger.stream_add, end=ledger.stream_end)
+    run.ledger.hold(Stage(run.id, schedule, stream, job, run.ledger, run.ledger.durable), stream, buffer)
+    session.drive(run.ledger.stage)
     stream.start(threaded=not session.compute.limits.in_process)

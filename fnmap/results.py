@@ -25,7 +25,8 @@ class Results:
         self.function = function
         self.failures: dict[int, Failure] = {}
         self.released = 0  # tasks before this one are gone
-        self.order: list[tuple[Part, int]] = []  # as they arrived, with the number of tasks
+        self.order: list[Part] = []  # as they arrived
+        self.dropped = False
         self._parts: dict[int, Part] = {}
         self._next = 0
         self._where = array("i")  # by task - released: the part, or -1
@@ -54,16 +55,21 @@ class Results:
     def part_of(self, task: int) -> tuple[Part, int] | None:
         """The part with this task's result and its position there; None if it failed or is not there."""
         if task < self.released:
-            raise ResultsReleased(
-                f"the result of task {task} was handed out already: a run over an iterator without a length keeps"
-                " none. Pass a list, or give the run a name= to keep its results"
-            )
+            raise self._released(task)
         number = self._where[task - self.released]
         if number < 0:
             return None
-        part = self._parts[number]
+        part = self._parts.get(number)
+        if part is None:
+            raise self._released(task)
         tasks = part.tasks
         return part, task - tasks.start if isinstance(tasks, range) else tasks.index(task)
+
+    def _released(self, task: int) -> ResultsReleased:
+        return ResultsReleased(
+            f"the result of task {task} was handed out already: a run over an iterator without a length keeps none."
+            " Pass a list, or give the run a name= to keep its results"
+        )
 
     def value(self, task: int) -> Any:
         """The result of a task that is there. Raises ResultLost if it cannot be read here."""
@@ -84,12 +90,21 @@ class Results:
             index=task,
         )
 
+    def drop(self, part: Part) -> None:
+        """Forget the results of one part."""
+        self.dropped = True
+        for number in [n for n, kept in self._parts.items() if kept is part]:
+            del self._parts[number]
+
     def release(self, upto: int) -> None:
         """Forget results of the tasks before `upto`."""
+        if upto <= self.released:
+            return
         gone = set(self._where[: upto - self.released])
         del self._where[: upto - self.released]
         for number in gone - set(self._where[:1]):
-            self._parts.pop(number, None)
+            if (part := self._parts.pop(number, None)) in self.order:
+                self.order.remove(part)
         for task in range(self.released, upto):
             self.failures.pop(task, None)
         self.released = upto

@@ -36,7 +36,7 @@ class Sink(Protocol):
 
     def arrived(self, part: Part, report: Report) -> None: ...
     def failed(self, task: int, failure: Failure) -> None: ...
-    def ended(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> None:
         """Nothing more will arrive. `error`: why the run as a whole could not go on."""
         ...
 
@@ -135,7 +135,7 @@ class Stage:
         """Nothing more will come of this stage."""
         if not self.over:
             self.over = True
-            self.sink.ended(self.error)
+            self.sink.end(self.error)
 
     def refuse(self, chunk: Chunk, error: BaseException) -> None:
         """The call cannot be made; the run cannot go on."""

@@ -1,0 +1,307 @@
+"""The ledger of a run: what became of each task so far. The session writes it; whoever holds the run reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from fnmap.errors import RunCancelled, RunError
+from fnmap.format.call import Failure, Report
+from fnmap.observe.events import Event, Listener, RunEnded, RunProgressed
+from fnmap.planning.policy import Tolerate, stream_limit
+from fnmap.planning.schedule import Schedule, State
+from fnmap.results import Results
+from fnmap.stage import Part, Stage
+
+if TYPE_CHECKING:
+    from fnmap.durable import Durable
+    from fnmap.session import Session
+    from fnmap.source import Stream
+    from fnmap.storage.base import Store
+
+Errors = Literal["raise", "return", "skip"] | Tolerate
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a run stands. `state`: "running", "done", "failed", "cancelled", or "interrupted" when its
+    driver is gone. The rest counts tasks; `total` is what is known so far."""
+
+    state: str
+    total: int
+    done: int
+    failed: int
+    running: int
+    waiting: int
+
+
+class Ledger:
+    """What became of each task of one run. It is the sink of the run's stage.
+
+    Its fields change under the session's lock, and whoever waits for a change is woken.
+    """
+
+    def __init__(self, session: Session, run_id: str, function: str, errors: Errors) -> None:
+        self.session, self.run_id, self.errors = session, run_id, errors
+        self.results = Results(function)
+        self.reports: list[Report] = []
+        self.ended = False
+        self.cancelled = False
+        self.error: BaseException | None = None  # why the run as a whole could not go on
+        self.durable: Durable | None = None
+        self.store: Store | None = None  # of a named run
+        self.attached: str | None = None  # the state that the store tells of a run that is not driven here
+        self.stream: Stream | None = None
+        self.keep_all = False  # of a stream: all results are wanted at once
+        self.taken = 0  # of a stream: tasks whose results were handed out
+        self.waiters: list[Callable[[], None]] = []
+        self._changed = threading.Condition(session.lock)
+        self._stage: Stage | None = None
+        self._stream_error: BaseException | None = None
+        self._buffer: int | None = None
+        self._listeners: tuple[Listener, ...] = ()
+        self._telling_end = self._told_end = False
+
+    # -- what starts it ------------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that gives the results."""
+        assert self._stage is not None
+        return self._stage
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the stage."""
+        return self.stage.schedule
+
+    @property
+    def total(self) -> int:
+        """Tasks known so far."""
+        return len(self.schedule.state)
+
+    def hold(self, stage: Stage, stream: Stream | None = None, buffer: int | None = None) -> None:
+        """Take on the stage, and the stream of its items if they are drawn one by one."""
+        self._stage, self.stream, self._buffer = stage, stream, buffer
+
+    def show(self, stage: Stage, state: str, store: Store) -> None:
+        """Of a run that is not driven here: what the store has."""
+        self._stage, self.attached, self.store = stage, state, store
+        self.ended, self.cancelled = True, state == "cancelled"
+
+    def keep(self, durable: Durable) -> None:
+        """Results are committed there."""
+        self.durable, self.store = durable, durable.store
+
+    def put_stored(self, part: Part) -> None:
+        """Results that were committed before."""
+        self.results.put(part)
+        self.results.order.append(part)
+
+    def show_progress(self, progress: bool | None) -> None:
+        """Show a bar: True, False, or None for where somebody looks."""
+        from fnmap.observe.progress import Bar, somebody_looks
+
+        if somebody_looks() if progress is None else progress:
+            self._listeners = (*self._listeners, Bar())
+
+    def reopen(self, stage: Stage) -> None:
+        """Take up a run that has ended: what failed is tried again."""
+        with self.session.lock:
+            self._stage, self.attached = stage, None
+            self.results.failures.clear()
+            self.ended, self.error, self.cancelled = False, None, False
+            self._telling_end = self._told_end = False
+            stage.error, stage.over, stage.stopped, stage.told = None, False, False, False
+            stage.schedule.resume()
+
+    def finish_telling(self) -> None:
+        """Wait until a run that has ended was told to all, unless it is a mere picture of the store."""
+        if self.attached is None:
+            self.wait(lambda: self._told_end)
+
+    # -- what a stream of items asks and tells ---------------------------------------------------------
+
+    def stream_room(self) -> int:
+        """How many items may be drawn now: as many as keep the workers busy, and no more than are taken."""
+        with self.session.lock:
+            schedule = self.schedule
+            ahead = schedule.count(State.WAITING) if self.keep_all else self.total - self.taken
+            return stream_limit(self._buffer, schedule.slots, schedule.task_s, self._task_bytes()) - ahead
+
+    def stream_add(self, count: int) -> None:
+        """So many items were drawn."""
+        with self.session.lock:
+            self.results.grow(count)
+            self.schedule.add(count)
+        self.session.pump()
+
+    def stream_end(self, error: BaseException | None) -> None:
+        """No more items will come; `error` is what the iterator raised."""
+        with self.session.lock:
+            self._stream_error = error
+            self.schedule.close()
+            self.stage.check_over()
+            self._changed.notify_all()
+        self.tell()
+
+    def want_all(self) -> None:
+        """All results are wanted at once: a stream is drawn to its end, and nothing is released."""
+        if self.stream is not None and not self.keep_all:
+            with self.session.lock:
+                self.keep_all = True
+            self.stream.poke()
+
+    def take(self, count: int) -> None:
+        """Results of so many more tasks were handed out; those of a stream may go."""
+        self.taken += count
+        if self.stream is not None:
+            self.stream.poke()
+
+    def _task_bytes(self) -> float:
+        """What a task's result has cost on the average, of late."""
+        parts = self.results.order[-RECENT:]
+        tasks = sum(len(part.tasks) for part in parts)
+        return sum(part.values.nbytes for part in parts) / tasks if tasks else 0.0
+
+    # -- what the stage tells (Sink) -------------------------------------------------------------------
+
+    def arrived(self, part: Part, report: Report) -> None:
+        self.put_stored(part)
+        report.values = None  # the part has them
+        if self.stream is None:
+            self.reports.append(report)
+        self._changed.notify_all()
+
+    def failed(self, task: int, failure: Failure) -> None:
+        self.results.failures[task] = failure
+        if failure.kind in ("timeout", "poisoned"):  # no part brings these
+            self.results.order.append(Part([task], _NOTHING, {0: failure}))
+        self._changed.notify_all()
+
+    def end(self, error: BaseException | None) -> None:
+        self.ended, self.error = True, error
+        self._changed.notify_all()
+
+    def gives_up(self) -> bool:
+        return self.too_many()
+
+    def finish(self) -> None:
+        if self.stream is not None and not self.keep_all and not self.schedule.closed:
+            self.cancel()
+        self.finish_telling()
+
+    def tell(self) -> None:
+        for waiter in list(self.waiters):
+            waiter()
+        if self.stream is not None:
+            self.stream.poke()
+        status = self.status()
+        self.emit(RunProgressed(self.run_id, status.done, status.failed, status.running, status.total))
+        with self.session.lock:
+            ends, self._telling_end = self.ended and not self._telling_end, self.ended
+        if ends:
+            self._tell_end(status)
+
+    def _tell_end(self, status: Status) -> None:
+        """Whoever waits for results has them by now; the store hears of the end before this process may leave."""
+        try:
+            if self.durable is not None:
+                self.durable.end(status)
+            self.emit(RunEnded(self.run_id, status.state, status.done, status.failed))
+        finally:
+            with self._changed:
+                self._told_end = True
+                self._changed.notify_all()
+
+    def emit(self, event: Event) -> None:
+        """Tell whoever listens to this run."""
+        for listener in (*self._listeners, *self.session.listeners):
+            listener(event)
+
+    # -- what a reader asks ----------------------------------------------------------------------------
+
+    def wait(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait until that holds. Ctrl-C cancels the run."""
+        try:
+            with self._changed:
+                return self._changed.wait_for(until, timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """Start nothing more and kill what runs."""
+        with self.session.lock:
+            if self.ended or self._stage is None:
+                return
+            self.cancelled = True
+        if self.stream is not None:
+            self.stream.stop()
+        self.session.stop(self.stage)
+
+    def status(self) -> Status:
+        """Where the run stands now."""
+        with self.session.lock:
+            count = self.schedule.count
+            done, failed, running = count(State.DONE), count(State.FAILED), count(State.RUNNING)
+            return Status(self._state(), self.total, done, failed, running, count(State.WAITING))
+
+    def _state(self) -> str:
+        if self.attached is not None:
+            return self.attached
+        if not self.ended:
+            return "running"
+        if self.cancelled:
+            return "cancelled"
+        return "failed" if self.error or self._stream_error or self.too_many() else "done"
+
+    def too_many(self) -> bool:
+        """Have more tasks failed than `errors=` lets stand?"""
+        failed = len(self.results.failures)
+        if isinstance(self.errors, Tolerate):  # of a stream, the share is known at its end
+            return failed > 0 and self.schedule.closed and not self.errors.allows(failed, self.total)
+        return self.errors == "raise" and failed > 0
+
+    def failed_early(self) -> bool:
+        """A failure ends the wait of whoever waits for results; of a named run once its calls have committed."""
+        return self.ended or (self.too_many() and self.durable is None)
+
+    def ready(self, task: int) -> bool:
+        """Would waiting for this task be over?"""
+        return self.settled(task) or self.failed_early() or (task >= self.total and self.schedule.closed)
+
+    def settled(self, task: int) -> bool:
+        """Is the task's result or failure there, or was it once?"""
+        return task < self.total and (task < self.results.released or self.results.has(task))
+
+    def check_end(self) -> None:
+        """Raise what kept the run from giving a result for each item."""
+        if self._listeners and self.ended:
+            self.wait(lambda: self._told_end)  # let the bar be done before the caller prints
+        if self.error is not None:
+            raise self.error
+        if self.too_many():
+            raise self.results.error(min(self.results.failures))
+        if self.cancelled:
+            raise RunCancelled(f"run {self.run_id} was cancelled: {self.status()}")
+        if self._stream_error is not None:
+            raise self._stream_error
+        if self.attached not in (None, "done"):
+            left = self.status().waiting
+            raise RunError(f"run {self.run_id} is {self.attached}, with {left} tasks not done; retry() finishes it")
+
+
+class _Nothing:
+    """Stands for the values of a task that has none."""
+
+    each, nbytes = True, 0
+
+    def __getitem__(self, at: int) -> Any:
+        raise RunError("a failed task has no value")
+
+
+_NOTHING: Any = _Nothing()
+RECENT = 8  # parts
