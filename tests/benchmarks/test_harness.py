@@ -1,0 +1,116 @@
+"""How figures become rows, and rows tables."""
+
+import pytest
+
+from benchmarks import noop_map, table
+from benchmarks.child import find
+from benchmarks.harness import Tally
+from benchmarks.processes import Outcome
+from benchmarks.question import Part
+from benchmarks.rows import keep, kept
+from benchmarks.show import cells, headline, shown, verdicts
+
+QUESTION = noop_map.QUESTION
+PART = Part(("a_s", "b_s"))
+
+
+def row(system, **metrics):
+    return {
+        "question": QUESTION.name, "system": system, "metrics": metrics, "note": "", "error": "", "toy": False,
+        "date": "2026-11-22 12:00", "commit": "abc", "python": "3.11", "workers": 2, "cores": 2, "load": 0.1,
+    }  # fmt: skip
+
+
+def test_the_median_of_the_runs_counts():
+    tally = Tally()
+    for seconds in (3.0, 1.0, 2.0):
+        tally.add(PART, Outcome({"a_s": seconds, "b_s": 1.0}))
+    assert tally.metrics() == {"a_s": 2.0, "b_s": 1.0}
+    assert tally.spread()["a_s"] == [1.0, 3.0]
+
+
+def test_a_system_that_was_cut_says_so_and_is_not_run_again():
+    tally = Tally()
+    tally.add(PART, Outcome({"a_s": 1.0}, cut="> 60 s"))
+    assert tally.metrics() == {"a_s": 1.0, "b_s": "> 60 s"}
+    assert not tally.wants(PART)
+    assert not tally.wants(Part(("c_mb",), needs="b_s"))
+
+
+def test_a_wrong_answer_is_no_figure():
+    tally = Tally()
+    tally.add(PART, Outcome({}, error="WrongAnswer: 41 is not 42"))
+    assert tally.metrics() == {"a_s": "wrong"}
+
+
+def test_a_slow_system_is_measured_once():
+    tally = Tally()
+    tally.add(PART, Outcome({"a_s": 25.0, "b_s": 1.0}, seconds=30.0))
+    assert not tally.wants(PART)
+
+
+def test_of_yes_and_no_the_worse_counts():
+    tally = Tally()
+    for named in (True, False, True):
+        tally.add(Part(("named",)), Outcome({"named": named}))
+    assert tally.metrics() == {"named": False}
+
+
+def test_a_new_row_takes_the_place_of_the_last_of_its_system(tmp_path):
+    keep([row("fnmap", s_1000000=1.0), row("mp", s_1000000=2.0)], tmp_path)
+    keep([row("fnmap", s_1000000=0.5)], tmp_path)
+    found = kept(tmp_path / "noop_map.jsonl")
+    assert [(r["system"], r["metrics"]["s_1000000"]) for r in found] == [("mp", 2.0), ("fnmap", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.00712, "s", "7.12 ms"),
+        (12.34, "s", "12.3 s"),
+        (0.4321, "ms", "0.432 ms"),
+        (1234.0, "MB", "1.23 GB"),
+        (0.97654, "share", "0.977"),
+        (True, "yes", "yes"),
+        (199, "count", "199"),
+        ("> 60 s", "s", "> 60 s"),
+        (None, "s", "-"),
+    ],
+)
+def test_a_figure_has_three_digits_and_its_unit(value, unit, text):
+    assert shown(value, unit) == text
+
+
+def test_ratios_are_to_the_reference_of_the_same_run():
+    _, mine, theirs = cells(QUESTION, [row("fnmap", s_1000000=0.5), row("mp", s_1000000=1.0)])
+    assert (mine[-2], theirs[-2]) == ("0.5x", "1x")
+
+
+def test_a_goal_is_judged_only_where_its_figures_are():
+    assert verdicts(QUESTION, [row("fnmap", s_1000000=0.5)]) == []
+    told = verdicts(QUESTION, [row("fnmap", s_1000000=1.5), row("mp", s_1000000=1.0)])
+    assert told == ["MISSED: 1 M no-ops against mp.Pool.map: 1.5 x, goal <= 1 x"]
+
+
+def test_the_best_comes_first_in_a_headline():
+    rows = [row("mp", s_1000000=1.0), row("dask", s_1000000="> 60 s"), row("fnmap", s_1000000=0.5)]
+    assert headline(QUESTION.columns[0], rows) == "1 M tasks: fnmap 500 ms, mp 1 s, dask > 60 s"
+
+
+def test_the_page_is_filled_from_the_rows_and_its_text_stays(tmp_path):
+    keep([row("fnmap", s_1000000=0.5), replaced_toy("mp")], tmp_path)
+    page = table.filled(f"# Text\n\n{table.MARK}\nyesterday", tmp_path)
+    assert page.startswith(f"# Text\n\n{table.MARK}\n")
+    assert "1 M tasks: fnmap 500 ms |" in page
+    assert "not measured yet" in page
+    assert "yesterday" not in page
+
+
+def replaced_toy(system):
+    return row(system, s_1000000=1e-6) | {"toy": True}
+
+
+def test_a_question_names_only_systems_that_there_are():
+    for question in map(table.load, table.QUESTIONS):
+        assert all(find(question, name) for name in (*question.systems, *question.toy_systems))
+        assert set(question.caps) <= set(question.systems)

@@ -1,0 +1,78 @@
+"""Every benchmark runs, keeps its rows, and notices a wrong answer."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import ROOT
+from benchmarks.peers import Fnmap, System
+from benchmarks.question import WrongAnswer
+from benchmarks.table import QUESTIONS, load
+
+
+class Inline(System):
+    """Calls in this very process."""
+
+    name = "inline"
+
+    def map(self, fn, items):
+        return [fn(item) for item in items]
+
+    def call(self, fn, item):
+        return fn(item)
+
+
+class Wrong(Inline):
+    """As fast as it is wrong: the first result is that of the last item."""
+
+    name = "wrong"
+
+    def map(self, fn, items):
+        right = super().map(fn, items)
+        return [right[-1], *right[1:]]
+
+    def call(self, fn, item):
+        return self.map(fn, [item, item[1:] if isinstance(item, bytes) else item + 1])[0]
+
+
+class WrongFnmap(Fnmap):
+    """A run in which results have changed places."""
+
+    def map_each(self, fn, items):
+        return super().map_each(fn, items)[::-1]
+
+
+def measured(system, question):
+    figures = {}
+    for part in question.parts:
+        for some in question.measure(system, **{**question.toy, **part.params}):
+            figures |= some
+    return figures
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_toy_run_keeps_a_row_for_each_system(name, tmp_path):
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--toy", "--results", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    question = load(name)
+    rows = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+    assert [row["system"] for row in rows] == list(question.toy_systems)
+    assert not any(row["error"] for row in rows)
+    numbers = [value for row in rows for value in row["metrics"].values()]
+    assert numbers
+    assert not any(isinstance(value, str) for value in numbers), ended.stdout
+    assert all(row["versions"]["fnmap"] and row["python"] and row["cores"] for row in rows)
+
+
+@pytest.mark.parametrize("name", [name for name in QUESTIONS if name != "killed_worker"])
+def test_a_wrong_answer_is_noticed(name):
+    with pytest.raises(WrongAnswer):
+        measured(Wrong(1), load(name))
+
+
+def test_results_in_the_wrong_place_are_noticed_when_a_worker_was_killed():
+    with pytest.raises(WrongAnswer):
+        measured(WrongFnmap(2), load("killed_worker"))
