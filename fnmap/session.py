@@ -25,7 +25,7 @@ from fnmap.planning.policy import Retry
 from fnmap.planning.schedule import Chunk
 from fnmap.run import Errors, Run
 from fnmap.stage import Stage
-from fnmap.storage.base import Store
+from fnmap.storage.base import Store, Sweep
 
 if TYPE_CHECKING:
     from fnmap.attach import RunInfo
@@ -60,6 +60,7 @@ class Session:
         self.lock = threading.RLock()
         self.closed = False
         self._store = None if store is None else open_store(store)
+        self._swept = False
         self._scratch: Store | None = None
         self.jobs: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], dict[Any, Job]]] = weakref.WeakKeyDictionary()
         self._stages: list[Stage] = []
@@ -159,6 +160,9 @@ class Session:
             from fnmap.storage.open import default_store
 
             self._store = default_store()
+        if not self._swept and isinstance(self._store, Sweep):
+            self._store.sweep()  # what writers left that died in the middle
+        self._swept = True
         return self._store
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import logging
 import mmap
 import os
+import pickle
 import signal
 import struct
 import sys
@@ -20,7 +22,10 @@ from fnmap.format.payload import Buffer
 from fnmap.worker import Worker
 
 FRAME = struct.Struct("<cxxxI q")  # kind, task count or unused, bytes that follow
+CALL, WORLD = b"C", b"W"
 REPORT, SAID, LOGGED = b"R", b"S", b"L"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
+OURS = ("FNMAP_WORKER", *THREADS)
 PAGE = struct.Struct("<qqqd")  # call number, first position, count, when they began (monotonic seconds)
 
 
@@ -41,9 +46,12 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
     os.environ["FNMAP_WORKER"] = "1"
     reader = io.FileIO(calls, "r")
     while head := _read(reader, FRAME.size):
-        number += 1
-        length = FRAME.unpack(head)[2]
+        kind, _, length = FRAME.unpack(head)
         message = _read(reader, length)
+        if kind == WORLD:
+            follow(*pickle.loads(message))
+            continue
+        number += 1
         PAGE.pack_into(status, at, number, 0, 0, time.monotonic())
         call = Call.from_message(message, worker.jobs)
         logging.getLogger().setLevel(call.job.log_level)
@@ -53,6 +61,17 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
         worker.tasks, worker.position = (), _nowhere
         send(answers, REPORT, answer)
         del message, call, answer  # an idle worker holds no payload
+
+
+def follow(folder: str, path: list[str], environment: dict[str, str]) -> None:
+    """Be where the parent is by now, and see what it sees."""
+    if folder:
+        with contextlib.suppress(OSError):  # gone since; who needs it will say so
+            os.chdir(folder)
+    sys.path[:] = path
+    mine = {name: value for name, value in os.environ.items() if name in OURS}
+    os.environ.clear()
+    os.environ.update({**mine, **environment})
 
 
 def _nowhere() -> None:

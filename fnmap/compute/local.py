@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from fnmap.compute.base import Limits
-from fnmap.compute.child import LOGGED, PAGE, REPORT, SAID
+from fnmap.compute.child import LOGGED, PAGE, REPORT, SAID, THREADS
 from fnmap.compute.process import Process
 from fnmap.errors import CallTimeout, ComputeError, UsageError, WorkerLost
 from fnmap.format.call import Call, Report
@@ -28,7 +28,6 @@ from fnmap.format.payload import Buffer
 
 INLINE_BYTES = 256 << 10  # a larger message costs less through a file that is mapped than through a pipe
 FAILED_STARTS = 3
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +144,7 @@ class LocalCompute:
     def _environment(self) -> dict[str, str]:
         """One thread a worker for the libraries that would otherwise each take all cores."""
         share = str(max(1, cores() // self.limits.slots))
-        return {**dict.fromkeys(_THREADS, share), **os.environ}
+        return {**dict.fromkeys(THREADS, share), **os.environ}
 
     def _set_timer(self, process: Process, at: float) -> None:
         heapq.heappush(self._timers, (at, process.pid, process, process.number))

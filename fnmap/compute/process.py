@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 
-from fnmap.compute.child import FRAME, send
+from fnmap.compute.child import CALL, FRAME, WORLD, send
 from fnmap.format.call import Call, Report
 from fnmap.format.payload import Buffer
 
@@ -54,6 +55,7 @@ class Process:
         self.killed_for: BaseException | None = None
         self.tail: deque[str] = deque(maxlen=OUTPUT_TAIL_LINES)
         self.served = 0
+        self._world = surroundings()
         self._jobs: OrderedDict[str, None] = OrderedDict()
         self._buffer, self._arrived = bytearray(), memoryview(bytearray(PIPE_BYTES))
         call_read, self._calls = pipe()
@@ -84,6 +86,7 @@ class Process:
     def send(self, call: Call, future: Future[Report]) -> None:
         """Hand over a call. The worker is idle, hence its pipe is empty and the message fits."""
         self.call, self.future, self.number = call, future, self.number + 1
+        self._follow()
         key = call.job.key
         fresh = key not in self._jobs
         self._jobs[key] = None
@@ -91,7 +94,15 @@ class Process:
         forget = [self._jobs.popitem(last=False)[0]] if len(self._jobs) > KEPT_JOBS else []
         message = call.to_message(with_job=fresh, forget=forget)
         with contextlib.suppress(BrokenPipeError):  # it died just now, and that is noticed by its pidfd
-            send(self._calls, b"C", message)
+            send(self._calls, CALL, message)
+
+    def _follow(self) -> None:
+        """Tell the worker what has changed around its parent since it started: folder, import path, environment."""
+        world = surroundings()
+        if world != self._world:
+            self._world = world
+            with contextlib.suppress(BrokenPipeError):
+                send(self._calls, WORLD, [pickle.dumps(world)])
 
     def messages(self) -> Iterator[tuple[bytes, Buffer]]:
         """The whole frames that have arrived."""
@@ -145,6 +156,15 @@ def _read_some(fd: int) -> bytes:
         return os.read(fd, READ_BYTES)
     except BlockingIOError:
         return b""
+
+
+def surroundings() -> tuple[str, list[str], dict[str, str]]:
+    """What a function may look at besides its arguments."""
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # it was removed
+        folder = ""
+    return folder, list(sys.path), dict(os.environ)
 
 
 def _flags() -> list[str]:

@@ -55,6 +55,15 @@ class MapObject(Protocol):
 
 
 @runtime_checkable
+class Sweep(Protocol):
+    """A store in which a writer that dies may leave something behind."""
+
+    def sweep(self) -> int:
+        """Remove what dead writers left: how many pieces."""
+        ...
+
+
+@runtime_checkable
 class Url(Protocol):
     """A store that other libraries can read by an address."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fnmap.storage.base import Store
 from fnmap.storage.files import FileStore
+from fnmap.storage.owner import me, may_live
 
 SHARED_MEMORY = Path("/dev/shm")
 ROOMY_BYTES = 2 << 30
@@ -24,7 +25,7 @@ def new_scratch() -> Store:
     """An empty store of this process; what dead processes have left is removed on the way."""
     base = _base()
     _sweep(base)
-    return FileStore(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base), sync=False)
+    return FileStore(tempfile.mkdtemp(prefix=f"{_PREFIX}{me()}-", dir=base), sync=False)
 
 
 def _base() -> Path:
@@ -46,16 +47,6 @@ def remove_scratch(store: Store) -> None:
 def _sweep(base: Path) -> None:
     with contextlib.suppress(OSError):
         for path in base.glob(f"{_PREFIX}*"):
-            pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-            if pid.isdigit() and not _alive(int(pid)):
+            owner = path.name.removeprefix(_PREFIX).rpartition("-")[0]
+            if owner.count(".") == 2 and not may_live(owner):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # someone else's
-    return True
