@@ -161,7 +161,7 @@ def _read_some(fd: int) -> bytes:
 def surroundings() -> tuple[str, list[str], dict[str, str]]:
     """What a function may look at besides its arguments."""
     try:
-        folder = os.getcwd()
+        folder = os.getcwd()  # noqa: PTH109 - on the path of every call
     except FileNotFoundError:  # it was removed
         folder = ""
     return folder, list(sys.path), dict(os.environ)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fnmap.storage.base import Store
 from fnmap.storage.files import FileStore
-from fnmap.storage.owner import me, may_live
+from fnmap.storage.owner import may_live, me
 
 SHARED_MEMORY = Path("/dev/shm")
 ROOMY_BYTES = 2 << 30
