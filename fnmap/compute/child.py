@@ -63,15 +63,16 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
         del message, call, answer  # an idle worker holds no payload
 
 
-def follow(folder: str, path: list[str], environment: dict[str, str]) -> None:
+def follow(folder: str, path: list[str], environment: dict[bytes, bytes]) -> None:
     """Be where the parent is by now, and see what it sees."""
     if folder:
         with contextlib.suppress(OSError):  # gone since; who needs it will say so
             os.chdir(folder)
     sys.path[:] = path
     mine = {name: value for name, value in os.environ.items() if name in OURS}
-    os.environ.clear()
-    os.environ.update({**mine, **environment})
+    os.environb.clear()
+    os.environ.update(mine)
+    os.environb.update(environment)
 
 
 def _nowhere() -> None:

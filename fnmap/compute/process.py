@@ -158,13 +158,14 @@ def _read_some(fd: int) -> bytes:
         return b""
 
 
-def surroundings() -> tuple[str, list[str], dict[str, str]]:
+def surroundings() -> tuple[str, list[str], dict[bytes, bytes]]:
     """What a function may look at besides its arguments."""
     try:
         folder = os.getcwd()  # noqa: PTH109 - on the path of every call
     except FileNotFoundError:  # it was removed
         folder = ""
-    return folder, list(sys.path), dict(os.environ)
+    raw = getattr(os.environ, "_data", None)  # the dict behind it: a copy of that costs 0.2 us, not 30
+    return folder, list(sys.path), dict(raw if type(raw) is dict else os.environb)
 
 
 def _flags() -> list[str]:
