@@ -1,0 +1,139 @@
+"""One chunk's results <-> one Arrow table <-> one Parquet object."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fnmap.errors import StoreError
+from fnmap.format.call import Failure
+from fnmap.format.table import arrow, layout
+from fnmap.format.table import failures as failed
+from fnmap.format.table.columns import Dumps, Loads
+from fnmap.format.table.spec import Spec, pack, unpack
+
+_KEY = b"fnmap"
+_FORMAT = 1
+_UNCOMPRESSED_BYTES = 1 << 15  # below this, compression costs more than it saves
+_THREADS_BYTES = 1 << 20  # below this, so does waking threads
+
+
+class Decoded(NamedTuple):
+    """What a table holds. `failures` by position; the value there is None."""
+
+    tasks: Sequence[int]
+    values: list[Any]
+    failures: dict[int, Failure]
+    info: dict[str, Any]
+
+
+def encode(
+    tasks: Sequence[int],
+    values: Sequence[object],
+    failures: Mapping[int, Failure] = MappingProxyType({}),
+    *,
+    dumps: Dumps = cloudpickle.dumps,
+    info: Mapping[str, object] = MappingProxyType({}),
+) -> Any:
+    """A chunk's results as a pyarrow Table: `values[i]` belongs to `tasks[i]`, unless `failures` has i.
+
+    A value that cannot be pickled becomes a failure too. `info` (JSON) comes back from `decode`.
+    """
+    cells = list(values)
+    for at in failures:
+        cells[at] = None
+    found = layout.lay_out(cells, failures, dumps)
+    if found.lost:
+        more = {at: _lost(tasks[at], why) for at, why in found.lost.items()}
+        return encode(tasks, values, {**failures, **more}, dumps=dumps, info=info)
+    numbers, noted = _numbers(tasks)
+    meta: Spec = {"format": _FORMAT, "tasks": noted, **found.spec, "info": dict(info)}
+    firsts = np.arange(len(numbers))
+    if found.counts is not None:
+        meta["rows"] = pack(found.counts)
+        rows = np.maximum(found.counts, 0)
+        numbers, firsts = np.repeat(numbers, rows), np.cumsum(rows) - rows
+    columns = {"task": arrow.from_numpy(numbers, pa.int64()), **found.columns}
+    if failures:
+        columns |= failed.encode({int(firsts[at]): f for at, f in failures.items()}, len(numbers))
+    return pa.Table.from_arrays(list(columns.values()), list(columns), metadata={_KEY: json.dumps(meta)})
+
+
+def decode(table: Any, *, loads: Loads = pickle.loads) -> Decoded:
+    """The inverse of `encode`. A value that cannot be rebuilt here is a failure of kind "lost"."""
+    meta = _read_meta(table)
+    packed = meta["tasks"]
+    tasks = unpack(packed, np.int64).tolist() if isinstance(packed, str) else range(*packed)
+    failures = failed.decode(table)
+    if "rows" in meta:  # from rows to positions
+        ends = np.cumsum(np.maximum(unpack(meta["rows"], np.int64), 0))
+        failures = {int(np.searchsorted(ends, row, side="right")): f for row, f in failures.items()}
+    values, lost = layout.read(table, meta, len(tasks), list(failures), loads)
+    failures |= {at: _lost(tasks[at], why) for at, why in lost.items()}
+    return Decoded(tasks, values, failures, meta["info"])
+
+
+def to_parquet(table: Any) -> memoryview:
+    """The table as one Parquet object."""
+    try:
+        return _write(table, rows_a_batch=1024)
+    except OSError:  # such a batch was over the 2 GiB of a Parquet page
+        return _write(table, rows_a_batch=1)
+
+
+def _write(table: Any, rows_a_batch: int) -> memoryview:
+    bare, sink = table.replace_schema_metadata(None), pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        bare.schema,
+        compression="none" if table.nbytes < _UNCOMPRESSED_BYTES else "zstd",
+        use_dictionary=False,  # numbers gain nothing from it, and zstd does as well for texts
+        write_statistics=["task"],  # to find a task by
+        column_encoding={"task": "DELTA_BINARY_PACKED"},
+        write_batch_size=rows_a_batch,
+    ) as writer:
+        writer.write_table(bare)
+        # in the schema, the metadata would be written twice
+        writer.add_key_value_metadata(table.schema.metadata)
+    return memoryview(sink.getvalue()).cast("B")
+
+
+def from_parquet(buffer: Any) -> Any:
+    """The table in a Parquet object, read from any buffer (bytes, memoryview, mmap) where it lies."""
+    try:
+        source = pa.py_buffer(buffer)
+        with pq.ParquetFile(pa.BufferReader(source)) as file:
+            return file.read(use_threads=source.size > _THREADS_BYTES)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"a result object cannot be read as Parquet: {error}") from error
+
+
+def _numbers(tasks: Sequence[int]) -> tuple[Any, list[int] | str]:
+    """Task indices, shape (n,), and how the metadata notes them."""
+    if isinstance(tasks, range) and tasks.step == 1:
+        return np.arange(tasks.start, tasks.stop), [tasks.start, tasks.stop]
+    numbers = np.array(tasks, np.int64)
+    return numbers, pack(numbers)
+
+
+def _lost(task: int, why: str) -> Failure:
+    return Failure("lost", f"task {task} ran, but its result is lost: {why}")
+
+
+def _read_meta(table: Any) -> Spec:
+    packed = (table.schema.metadata or {}).get(_KEY)
+    if packed is None:
+        raise StoreError("this table holds no results of fnmap: its schema has no metadata 'fnmap'")
+    meta: Spec = json.loads(packed)
+    if meta["format"] != _FORMAT:
+        theirs = f"these results are in format {meta['format']}, this fnmap reads format {_FORMAT}"
+        raise StoreError(f"{theirs}: read them with the fnmap that wrote them")
+    return meta
