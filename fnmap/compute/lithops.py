@@ -1,8 +1,7 @@
 """Calls run by Lithops: on its localhost backend unless a Lithops configuration is given.
 
-One call is one Lithops activation, with one opaque argument; Lithops' own retries, monitoring and
-results are not relied upon. In the activation a local worker runs the call, so that a crash or a task
-over its time limit comes back as what it is, not as an activation that is never heard of again.
+One call is one activation with one opaque argument. A local worker runs it there, so that a crash or a task over its
+limit comes back as what it is, not as an activation that is never heard of again.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ LOCALHOST = {
 
 
 class LithopsCompute:
-    """`on="lithops"`. `config`: as of lithops.FunctionExecutor. Each slot has an executor of its own, since
-    the localhost backend runs the jobs of one executor one after another."""
+    """`on="lithops"`. Each slot has an executor of its own: the localhost backend runs one job of each at a time."""
 
     def __init__(self, workers: int | None = None, config: dict[str, Any] | None = None) -> None:
         try:
@@ -50,9 +48,8 @@ class LithopsCompute:
         future.set_running_or_notify_cancel()
         self._queue.put((call, future))
         if len(self._threads) < self.limits.slots:
-            thread = threading.Thread(target=self._serve, name="fnmap-lithops", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._threads.append(threading.Thread(target=self._serve, name="fnmap-lithops", daemon=True))
+            self._threads[-1].start()
         return future
 
     def close(self) -> None:
@@ -67,21 +64,22 @@ class LithopsCompute:
         executor = FunctionExecutor(config=self._config, log_level=None)
         while (taken := self._queue.get()) is not None:
             call, future = taken
-            if self._closed:
-                future.set_exception(WorkerLost("the session was closed before the call started"))
-                continue
             try:
                 future.set_result(self._run(executor, call))
             except Exception as error:  # whatever went wrong is the scheduler's to judge
                 future.set_exception(error)
 
     def _run(self, executor: Any, call: Call) -> Report:
-        activation = executor.map(far_side, [(_argument(call),)], include_modules=None)
+        sent, scratch, key = b"".join(call.to_message()), call.job.scratch, f"tmp/call/{call.id}"
+        if len(sent) > INLINE_BYTES and scratch is not None:
+            scratch.put(key, sent)
+        argument = pickle.dumps(sent if len(sent) <= INLINE_BYTES else (scratch, key))
+        activation = executor.map(far_side, [(argument,)], include_modules=None)
         executor.wait(activation, download_results=True, throw_except=False, show_progressbar=False, clean_jobs=False)
         answer = activation[0].result(throw_except=False)
-        executor.futures.clear()
-        if call.job.scratch is not None:
-            call.job.scratch.delete([_sent_key(call)])
+        executor.futures.clear()  # it would keep them all
+        if scratch is not None:
+            scratch.delete([key])
         if not isinstance(answer, bytes):
             raise WorkerLost(f"the Lithops activation ended without an answer: {activation[0]}")
         body, out, err = pickle.loads(answer)
@@ -92,31 +90,15 @@ class LithopsCompute:
         return Report.from_message(bytearray(body))
 
 
-def _argument(call: Call) -> bytes:
-    message = b"".join(call.to_message())
-    if len(message) <= INLINE_BYTES:
-        return pickle.dumps(message)
-    assert call.job.scratch is not None, "a call that is too large for an argument needs a scratch store"
-    call.job.scratch.put(_sent_key(call), message)
-    return pickle.dumps((call.job.scratch, _sent_key(call)))
-
-
-def _sent_key(call: Call) -> str:
-    return f"tmp/call/{call.id}"
-
-
 def far_side(argument: bytes) -> bytes:
     """Run in the activation: the call in a worker process of its own; the answer and what was printed."""
     sent = pickle.loads(argument)
-    message = sent if isinstance(sent, bytes) else sent[0].get(sent[1])
-    out, err = io.StringIO(), io.StringIO()
-    local = LocalCompute(workers=1)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            report = local.submit(Call.from_message(bytearray(message), {})).result()
-        body: Any = b"".join(report.to_message())
-    except (WorkerLost, CallTimeout) as error:
-        body = error
-    finally:
-        local.close()
+    message, local = sent if isinstance(sent, bytes) else sent[0].get(sent[1]), LocalCompute(workers=1)
+    with contextlib.closing(local), contextlib.redirect_stdout(io.StringIO()) as out:
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            try:
+                report = local.submit(Call.from_message(bytearray(message), {})).result()
+                body: Any = b"".join(report.to_message())
+            except (WorkerLost, CallTimeout) as error:
+                body = error
     return pickle.dumps((body, out.getvalue(), err.getvalue()))

@@ -425,6 +425,7 @@ def test_what_comes_back_can_be_changed() -> None:
         [[]],
         tuple(range(50)),
         np.datetime64("NaT", "s"),
+        np.ones(3, ">f4"),
         np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Paris")),
         datetime(2024, 3, 31, 2, 30, tzinfo=ZoneInfo("Europe/Paris")),  # a time that never was
@@ -435,7 +436,7 @@ def test_what_comes_back_can_be_changed() -> None:
 )
 def test_values_that_could_be_taken_for_others(value: Any) -> None:
     assert_exact([value])
-    assert_exact([value, None])
+    assert_exact([value, None, value])
     assert_exact([value, 1])
     assert_exact([{"a": value, "b": 1}])
 

@@ -20,7 +20,7 @@ def encode_scalars(values: Sequence[Any], kind: type[Any], absent: Any) -> Colum
     """numpy scalars of one dtype, or None where `absent`, as a column; or None if it would not be exact."""
     present = [v for v in values if v is not None]
     dtype = present[0].dtype
-    if dtype.type is not kind or len({v.dtype for v in present}) > 1:
+    if dtype.type is not kind or len({v.dtype for v in present}) > 1 or not _has_column(dtype):
         return None
     flat = np.zeros(len(values), dtype)
     flat[... if absent is None else ~absent] = present
@@ -39,7 +39,7 @@ def encode_arrays(values: Sequence[Any]) -> Column | None:
     """Arrays of one dtype and rank: lists of their elements in C order; shapes (n, ndim) in the spec."""
     present = [v for v in values if v is not None]
     dtype, ndim = present[0].dtype, present[0].ndim
-    if any((v.dtype, v.ndim) != (dtype, ndim) for v in present):
+    if any((v.dtype, v.ndim) != (dtype, ndim) for v in present) or not _has_column(dtype):
         return None
     if any(v.flags.f_contiguous and not v.flags.c_contiguous for v in present):
         return None  # a pickle keeps the order in memory
@@ -66,14 +66,16 @@ def decode_arrays(array: Any, spec: Spec) -> list[Any]:
     return [cell.reshape(shape) if there else None for cell, shape, there in pairs]
 
 
+def _has_column(dtype: Any) -> bool:
+    # asked before numpy joins arrays, which makes their byte order native
+    return dtype.isnative and dtype.itemsize <= 8 and dtype.kind in "biufMm"
+
+
 def _to_arrow(flat: Any, absent: Any) -> Any | None:
     """An array, shape (n,), of a type that Parquet keeps and other tools read, or None."""
-    dtype = flat.dtype
-    if not dtype.isnative or dtype.itemsize > 8 or dtype.kind not in "biufMm":
-        return None
-    if dtype.kind in "Mm":
+    if flat.dtype.kind in "Mm":
         return _times_to_arrow(flat, absent)
-    stored = _stored(dtype)
+    stored = _stored(flat.dtype)
     return arrow.from_numpy(flat.astype(stored, copy=False), pa.from_numpy_dtype(stored), absent)
 
 
