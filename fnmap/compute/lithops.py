@@ -1,18 +1,18 @@
 """Calls run by Lithops: on its localhost backend unless a Lithops configuration is given.
 
-One call is one activation with one opaque argument. A local worker runs it there, so that a crash or a task over its
-limit comes back as what it is, not as an activation that is never heard of again.
+One call is one activation with one opaque argument. A local worker runs it there: so a crash, or a task over its limit,
+comes back as what it is.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import pickle
 import queue
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import closing, redirect_stderr, redirect_stdout
 from typing import Any
 
 from fnmap.compute.base import Limits
@@ -36,9 +36,8 @@ class LithopsCompute:
         except ImportError as error:
             raise UsageError('on="lithops" needs Lithops: pip install "fnmap[lithops]"') from error
         self.limits = Limits(slots=workers or cores(), payload_bytes=INLINE_BYTES // 2, chunk_s=5.0)
-        self._config, self._closed = config or LOCALHOST, False
+        self._config, self._closed, self._threads = config or LOCALHOST, False, list[threading.Thread]()
         self._queue: queue.SimpleQueue[tuple[Call, Future[Report]] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
 
     def submit(self, call: Call) -> Future[Report]:
         """Queue the call for the next executor that is free."""
@@ -94,11 +93,10 @@ def far_side(argument: bytes) -> bytes:
     """Run in the activation: the call in a worker process of its own; the answer and what was printed."""
     sent = pickle.loads(argument)
     message, local = sent if isinstance(sent, bytes) else sent[0].get(sent[1]), LocalCompute(workers=1)
-    with contextlib.closing(local), contextlib.redirect_stdout(io.StringIO()) as out:
-        with contextlib.redirect_stderr(io.StringIO()) as err:
-            try:
-                report = local.submit(Call.from_message(bytearray(message), {})).result()
-                body: Any = b"".join(report.to_message())
-            except (WorkerLost, CallTimeout) as error:
-                body = error
+    with closing(local), redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        try:
+            report = local.submit(Call.from_message(bytearray(message), {})).result()
+            body: Any = b"".join(report.to_message())
+        except (WorkerLost, CallTimeout) as error:
+            body = error
     return pickle.dumps((body, out.getvalue(), err.getvalue()))
