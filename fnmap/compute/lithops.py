@@ -1,8 +1,5 @@
-"""Calls run by Lithops: on its localhost backend unless a Lithops configuration is given.
-
-One call is one activation with one opaque argument. A local worker runs it there: so a crash, or a task over its limit,
-comes back as what it is.
-"""
+"""Calls run by Lithops: on its localhost backend unless a Lithops configuration is given. A local worker in each
+activation runs its one call, so that a crash or a task over its limit comes back as what it is."""
 
 from __future__ import annotations
 
