@@ -168,11 +168,22 @@ class LocalCompute:
                     with contextlib.suppress(BlockingIOError):
                         os.read(fd, 4096)
                 elif fd in self._watched:  # else it was of a process that was reaped in this very round
-                    self._event(*self._watched[fd])
+                    self._handle(*self._watched[fd])
             if self._timers:
                 self._enforce_limits()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    def _handle(self, what: str, process: Process) -> None:
+        try:
+            self._event(what, process)
+        except Exception as error:  # a worker that talks nonsense, or a listener that raises: nobody may wait for ever
+            log.exception("worker %d is given up", process.pid)
+            process.kill()
+            with self._lock:
+                future, process.future = process.future, None
+            if future is not None:
+                future.set_exception(error)
 
     def _event(self, what: str, process: Process) -> None:
         if what == "output":
