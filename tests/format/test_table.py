@@ -291,9 +291,18 @@ def arrow_table() -> Any:
     return table.replace_schema_metadata({"made": "here"})
 
 
-@pytest.mark.parametrize("kind", [pa.int64(), pa.timestamp("s"), pa.dictionary(pa.int8(), pa.string())])
+REQUIRED = pa.struct([pa.field("a", pa.int8(), nullable=False)])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.int64(), pa.timestamp("s"), pa.dictionary(pa.int8(), pa.string()), REQUIRED, pa.list_(REQUIRED)],
+    ids=str,
+)
 def test_arrow_tables(kind: Any) -> None:
     table = arrow_table().append_column("kind", pa.nulls(3, kind))
+    failed = stored([table, None], failures={1: Failure("raised", "")})
+    assert same(decode(failed).values, [table, None])
     assert_exact([table, None, table.slice(1, 2), table.slice(0, 0), pa.concat_tables([table, table])])
     batch = table.to_batches()[0]
     assert_exact([batch, batch.slice(1), batch.slice(0, 0), None])
@@ -392,7 +401,6 @@ def with_attrs(frame: pd.DataFrame) -> pd.DataFrame:
         pd.Series([1, 2], name=("a", 1)),
         pd.Series(["a", "b"], dtype=object),
     ],
-    ids=str,
 )
 def test_odd_pandas_frames(frame: Any) -> None:
     assert_exact([frame])
@@ -426,6 +434,13 @@ def test_what_comes_back_can_be_changed() -> None:
         tuple(range(50)),
         np.datetime64("NaT", "s"),
         np.ones(3, ">f4"),
+        np.array(["2020-01-01", "NaT"], "M8[D]"),
+        np.array(["NaT"], "M8[D]"),
+        np.array([1 << 40], "M8[D]"),
+        np.array([1, -1], "M8[s]"),
+        np.array([1 << 61], "M8[s]"),
+        np.array([1, "NaT"], "m8[s]"),
+        np.datetime64("2020-01-01"),
         np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Paris")),
         datetime(2024, 3, 31, 2, 30, tzinfo=ZoneInfo("Europe/Paris")),  # a time that never was

@@ -13,7 +13,7 @@ from fnmap.format.table.scalars import with_none
 from fnmap.format.table.spec import Column, Spec, pack, unpack
 
 _MAX_BYTES = 1 << 30  # a larger array could be too much for one page of a Parquet file
-_NAT = np.iinfo(np.int64).min
+_NAT = np.int64(np.iinfo(np.int64).min)
 
 
 def encode_scalars(values: Sequence[Any], kind: type[Any], absent: Any) -> Column | None:
@@ -105,6 +105,6 @@ def _to_numpy(array: Any, dtype: Any) -> Any:
     flat = arrow.to_numpy(array, _stored(dtype))
     if dtype.kind not in "Mm":
         return flat.astype(dtype, copy=False)
-    counts = np.where(arrow.valid(array), flat, _NAT)
+    counts = np.where(arrow.valid(array), flat.astype(np.int64), _NAT)
     unit = "D" if pa.types.is_date32(array.type) else array.type.unit
     return counts.view(f"{dtype.kind}8[{unit}]").astype(dtype)

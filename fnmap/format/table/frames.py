@@ -80,13 +80,13 @@ def _name(kind: type[Any]) -> str | None:
 
 
 def _keeps(kind: Any) -> bool:
-    """Whether Parquet gives back exactly this Arrow type."""
+    """Whether Parquet gives back exactly this Arrow type, and a failed task's row can be null in it."""
     if pa.types.is_timestamp(kind):
         return bool(kind.unit != "s")
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _keeps(kind.value_type)
+        return _keeps(kind.value_type) and bool(kind.value_field.nullable)
     if pa.types.is_struct(kind):
-        return kind.num_fields > 0 and all(_keeps(field.type) for field in kind)
+        return kind.num_fields > 0 and all(_keeps(field.type) and field.nullable for field in kind)
     return kind in _EXACT or pa.types.is_decimal128(kind)
 
 
