@@ -181,7 +181,7 @@ def check_timeout(timeout: Any) -> float | None:
         return None
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
         raise UsageError(f"timeout must be seconds > 0 for one task, or None; got {timeout!r}")
-    return float(timeout)
+    return None if timeout == float("inf") else float(timeout)
 
 
 def check_chunks(chunksize: Any, target_s: float) -> ChunkPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fnmap.source import Stream
     from fnmap.storage.base import Store
 
+log = logging.getLogger(__name__)
 Errors = Literal["raise", "return", "skip"] | Tolerate
 
 
@@ -112,6 +114,7 @@ class Ledger:
         with self.session.lock:
             self._stage, self.attached = stage, None
             self.results.failures.clear()
+            self.results.order[:] = [part for part in self.results.order if part.values is not NOTHING]
             self.ended, self.error, self.cancelled = False, None, False
             self._telling_end = self._told_end = False
             stage.error, stage.over, stage.stopped, stage.told = None, False, False, False
@@ -177,8 +180,7 @@ class Ledger:
 
     def failed(self, task: int, failure: Failure) -> None:
         self.results.failures[task] = failure
-        if failure.kind in ("timeout", "poisoned"):  # no part brings these
-            self.results.order.append(Part([task], _NOTHING, {0: failure}))
+        self.results.order.append(Part([task], NOTHING, {0: failure}))  # here it came to its end
         self._changed.notify_all()
 
     def end(self, error: BaseException | None) -> None:
@@ -219,7 +221,10 @@ class Ledger:
     def emit(self, event: Event) -> None:
         """Tell whoever listens to this run."""
         for listener in (*self._listeners, *self.session.listeners):
-            listener(event)
+            try:
+                listener(event)
+            except Exception:  # a looker-on must not stop the run, whatever goes wrong with it
+                log.exception("the listener %r failed at %r", listener, event)
 
     # -- what a reader asks ----------------------------------------------------------------------------
 
@@ -303,5 +308,5 @@ class _Nothing:
         raise RunError("a failed task has no value")
 
 
-_NOTHING: Any = _Nothing()
+NOTHING: Any = _Nothing()
 RECENT = 8  # parts

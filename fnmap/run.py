@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fnmap.errors import ResultsReleased, TaskError
-from fnmap.ledger import Errors, Ledger, Status
+from fnmap.ledger import NOTHING, Errors, Ledger, Status
 from fnmap.stage import Part, Stage
 
 if TYPE_CHECKING:
@@ -75,11 +75,10 @@ class Run:
             ledger.take(len(part.tasks))
 
     def _pairs(self, part: Part) -> Iterator[tuple[int, Any]]:
-        failures = self._results.failures
         for position, task in enumerate(part.tasks):
             if position not in part.failures:
                 yield task, self._load(part, position, task)
-            elif task in failures and self.ledger.errors != "skip":
+            elif part.values is NOTHING and self.ledger.errors != "skip":
                 yield task, self._give(task)
 
     def result(self, timeout: float | None = None) -> list[Any]:

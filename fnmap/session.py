@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -64,6 +65,7 @@ class Session:
         self._scratch: Store | None = None
         self.jobs: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], dict[Any, Job]]] = weakref.WeakKeyDictionary()
         self._stages: list[Stage] = []
+        self._driven = 0  # stages so far
         self._turn = 0
         self._busy = 0
         self._pumping = threading.local()
@@ -182,6 +184,8 @@ class Session:
         with self.lock:
             if self.closed:
                 raise RunError("this session is closed; make a new one")
+            stage.number = self._driven
+            self._driven += 1
             self._stages.append(stage)
             stage.check_over()
         if stage.over:  # there was nothing to do
@@ -258,12 +262,13 @@ class Session:
         """The next chunk, taking the stages in turn."""
         with self.lock:
             self._stages = [s for s in self._stages if not s.told]
-            if self.closed or self._busy >= self.compute.limits.slots:
+            limits, floor = self.compute.limits, getattr(self._pumping, "floor", 0)
+            if self.closed or (self._busy >= limits.slots and not limits.in_process):
                 return None
             now, count = time.monotonic(), len(self._stages)
             for step in range(count):
                 stage = self._stages[(self._turn + step) % count]
-                if (chunk := stage.schedule.next(now)) is not None:
+                if stage.number >= floor and (chunk := stage.schedule.next(now)) is not None:
                     self._turn = (self._turn + step + 1) % count
                     self._busy += 1
                     return stage, chunk
@@ -275,7 +280,8 @@ class Session:
         budget_s = limits.chunk_s * BUDGET_CHUNKS if stage.schedule.chunks.fixed is None else None
         try:
             call = stage.call(chunk, payload_bytes=limits.payload_bytes, budget_s=budget_s or None)
-            future = self.compute.submit(call)
+            with self._nesting():
+                future = self.compute.submit(call)
         except BaseException as error:
             # A pickling, store or compute error, or Ctrl-C while a call runs in this thread: the run ends
             # with it, and so its owner is told. What is no mere error goes on up.
@@ -293,6 +299,19 @@ class Session:
         if stopped:
             self._kill(future)  # it was cancelled between its choice and its start
         future.add_done_callback(partial(self._done, stage, chunk))
+
+    @contextmanager
+    def _nesting(self) -> Iterator[None]:
+        """A task that runs in this very thread may map in its turn: stages from here on are pumped inside it."""
+        if not self.compute.limits.in_process:
+            yield
+            return
+        local, before = self._pumping, getattr(self._pumping, "floor", 0)
+        local.on, local.floor = False, self._driven
+        try:
+            yield
+        finally:
+            local.on, local.floor = True, before
 
     def _done(self, stage: Stage, chunk: Chunk, future: Future[Report]) -> None:
         with self.lock:
@@ -313,7 +332,7 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = min(wakes)
-        self._timer = threading.Timer(max(0.0, self._timer_at - now), self._wake)
+        self._timer = threading.Timer(min(max(0.0, self._timer_at - now), threading.TIMEOUT_MAX), self._wake)
         self._timer.daemon = True
         self._timer.start()
 

@@ -87,6 +87,7 @@ class Stage:
         self.over = self.stopped = self.told = False
         self.running: dict[int, tuple[Call, Future[Report]]] = {}
         self._keeper = keeper
+        self.number = 0  # among the stages of its session
 
     def call(self, chunk: Chunk, *, payload_bytes: int, budget_s: float | None) -> Call:
         """What to send for this chunk."""

@@ -15,7 +15,7 @@ from fnmap.format.call import Failure
 from fnmap.format.parts import encode_part, read_table
 from fnmap.format.table import combine
 from fnmap.stage import Part
-from fnmap.storage.base import Store, Url
+from fnmap.storage.base import Store
 
 Failures = Mapping[int, Failure]
 
@@ -51,11 +51,14 @@ def _rows(task: Any, error: Any, failures: Collection[int], *, skip: bool) -> An
     return ok if skip else ok | task.isin(pa.array(sorted(failures), pa.int64()))
 
 
-def stored_dataset(store: Url, keys: Sequence[str], failures: Collection[int], *, skip: bool) -> Any:
+def stored_dataset(store: Any, keys: Sequence[str], failures: Collection[int], *, skip: bool) -> Any:
     """The committed parts as a dataset that is read when it is asked for something."""
     paths = [store.url(key) for key in keys]
     schemas = [pq.read_schema(path).remove_metadata() for path in paths]
-    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    try:
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # an int in one part, a text in another: columns of their own
+        return pads.dataset(stored_table(store, keys, failures, skip=skip))
     dataset = pads.dataset(paths, schema=schema, format="parquet")
     if "error" not in schema.names:
         return dataset

@@ -37,11 +37,12 @@ def _no_mark(first: int, count: int) -> None:
 class Worker:
     """What lasts between calls: the jobs that were loaded, and where the world is told what goes on.
 
-    `mark(first, count)` is called before each lap with the positions that run next. `fatal` are the
-    exceptions that end the worker rather than the task.
+    `mark(first, count)` is called before each lap with the positions that run next, `end_lines()` before
+    the log is read. `fatal` are the exceptions that end the worker rather than the task.
     """
 
     mark: Mark = _no_mark
+    end_lines: Callable[[], None] = lambda: None
     fatal: tuple[type[BaseException], ...] = ()
     jobs: dict[str, Job] = field(default_factory=dict)
     log: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=LOG_TAIL_LINES))
@@ -173,6 +174,7 @@ class _Laps:
 
     def _describe(self, error: BaseException, position: int) -> Failure:
         task = self.call.tasks[position]
+        self.worker.end_lines()
         log = "".join(line for at, line in self.worker.log if at == task)
         try:
             item = short_repr(self.call.items[position])

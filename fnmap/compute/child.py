@@ -42,7 +42,7 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
         PAGE.pack_into(status, at, number, first, count, time.monotonic())
 
     worker = Worker(mark=mark)
-    streams = speak(worker, lambda kind, body: send(answers, kind, [body]))
+    speak(worker, lambda kind, body: send(answers, kind, [body]))
     os.environ["FNMAP_WORKER"] = "1"
     reader = io.FileIO(calls, "r")
     while head := _read(reader, FRAME.size):
@@ -56,8 +56,7 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
         call = Call.from_message(message, worker.jobs)
         logging.getLogger().setLevel(call.job.log_level)
         answer = worker.run(call).to_message()
-        for stream in streams:
-            stream.end()
+        worker.end_lines()
         worker.tasks, worker.position = (), _nowhere
         send(answers, REPORT, answer)
         del message, call, answer  # an idle worker holds no payload
@@ -124,7 +123,7 @@ def send(fd: int, kind: bytes, parts: list[Buffer]) -> None:
             views[0] = views[0][written:]
 
 
-def speak(worker: Worker, emit: Callable[[bytes, bytes], None]) -> list[_Lines]:
+def speak(worker: Worker, emit: Callable[[bytes, bytes], None]) -> None:
     """Send what tasks print and log to the parent, whole lines at a time, with the task they belong to."""
     lock = threading.Lock()
 
@@ -146,10 +145,14 @@ def speak(worker: Worker, emit: Callable[[bytes, bytes], None]) -> list[_Lines]:
         with lock:
             emit(LOGGED, repr(fields).encode(errors="replace"))
 
-    streams = [_Lines(1, where, said), _Lines(2, where, said)]
-    sys.stdout, sys.stderr = streams
+    out, err = sys.stdout, sys.stderr = _Lines(1, where, said), _Lines(2, where, said)
+
+    def end_lines() -> None:
+        out.end()
+        err.end()
+
+    worker.end_lines = end_lines
     logging.getLogger().addHandler(_Forward(logged))
-    return streams
 
 
 class _Lines(io.TextIOBase):

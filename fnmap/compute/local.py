@@ -28,6 +28,7 @@ from fnmap.format.payload import Buffer
 
 INLINE_BYTES = 256 << 10  # a larger message costs less through a file that is mapped than through a pipe
 FAILED_STARTS = 3
+LONG_S = 1e6  # what poll() can be told to wait
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class LocalCompute:
             timeout = None
             if self._timers:
                 with self._lock:
-                    timeout = math.ceil(1e3 * max(0.0, self._timers[0][0] - time.monotonic()))
+                    timeout = math.ceil(1e3 * min(LONG_S, max(0.0, self._timers[0][0] - time.monotonic())))
             for fd, _ in self._poll.poll(timeout):
                 if fd == self._wake_read:
                     with contextlib.suppress(BlockingIOError):

@@ -104,14 +104,6 @@ def read_report(store: Store, key: str) -> tuple[Sequence[int], Report] | None:
     decoded = _decoded(store, key)
     if decoded.info.get("split"):
         return None
-    failures = {at: Failure(**_fields(f)) for at, f in decoded.failures.items()}
     laps = [(n, s) for n, s in decoded.info.get("laps", ())]
     values: Any = Stored(store, key, len(decoded.tasks))
-    return decoded.tasks, Report(len(decoded.tasks), failures, laps, values, committed="lost")
-
-
-def _fields(failure: Any) -> dict[str, Any]:
-    return {name: getattr(failure, name) for name in _NAMES}
-
-
-_NAMES = ("kind", "message", "exception", "traceback", "log", "item", "attempts")
+    return decoded.tasks, Report(len(decoded.tasks), decoded.failures, laps, values, committed="lost")

@@ -23,7 +23,7 @@ class Retry:
 
     def delay_s(self, failures: int) -> float:
         """Seconds to wait after this many failures of one task."""
-        return float(min(self.backoff_s * 2.0 ** (failures - 1), self.max_backoff_s))
+        return float(min(self.backoff_s * 2.0 ** min(failures - 1, 1000), self.max_backoff_s))
 
 
 @dataclass(frozen=True, slots=True)
