@@ -29,7 +29,7 @@ from fnmap.stage import Stage
 from fnmap.storage.base import Store, Sweep
 
 if TYPE_CHECKING:
-    from fnmap.attach import RunInfo
+    from fnmap.attached import RunInfo
     from fnmap.observe.events import Listener
 
 log = logging.getLogger(__name__)
@@ -143,13 +143,13 @@ class Session:
 
     def attach(self, name: str) -> Run:
         """As `fnmap.attach`, in this session's store."""
-        from fnmap.attach import attach
+        from fnmap.attached import attach
 
         return attach(self, name)
 
     def runs(self) -> list[RunInfo]:
         """As `fnmap.runs`, of this session's store."""
-        from fnmap.attach import list_runs
+        from fnmap.attached import list_runs
 
         return list_runs(self.store)
 
