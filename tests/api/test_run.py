@@ -137,6 +137,7 @@ def test_a_cancelled_run_is_finished_by_retry(local, begun, gate):
     run = local.map(lambda x: (say_at(here), wait_at(pipe), x)[2], range(4), chunksize=1)
     begun.heard(2)
     run.cancel()
+    run.wait()  # the workers that stand at the gate are gone
     gate.open(4)
     assert list(run.retry()) == [0, 1, 2, 3]
     assert run.status.state == "done"
