@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fnmap.format.travel import user_modules
+from fnmap.format.travel import user_module_names
 
 _IMMUTABLE = (int, float, complex, bool, str, bytes, type(None))
 _MISSING = object()
@@ -23,7 +23,7 @@ class _Unknown(Exception):
 def snapshot(fn: Callable[..., Any]) -> tuple[Any, ...] | None:
     """What the function is made of, to be compared by `same`; None if that cannot be told."""
     try:
-        return tuple(_function(fn, {m.__name__ for m in user_modules()}, set()))
+        return tuple(_function(fn, user_module_names(), set()))
     except _Unknown:
         return None
 
@@ -33,7 +33,7 @@ def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
-def _function(fn: Any, user: set[str], seen: set[int]) -> Iterator[Any]:
+def _function(fn: Any, user: frozenset[str], seen: set[int]) -> Iterator[Any]:
     yield fn
     if id(fn) in seen or _by_name(fn, user):
         return
@@ -50,7 +50,7 @@ def _function(fn: Any, user: set[str], seen: set[int]) -> Iterator[Any]:
         yield from _value(namespace.get(name, _MISSING), user, seen)
 
 
-def _value(value: Any, user: set[str], seen: set[int]) -> Iterator[Any]:
+def _value(value: Any, user: frozenset[str], seen: set[int]) -> Iterator[Any]:
     if value is _MISSING or type(value) in _IMMUTABLE or _by_name(value, user):
         yield value
     elif isinstance(value, types.FunctionType):
@@ -59,7 +59,7 @@ def _value(value: Any, user: set[str], seen: set[int]) -> Iterator[Any]:
         raise _Unknown
 
 
-def _by_name(value: Any, user: set[str]) -> bool:
+def _by_name(value: Any, user: frozenset[str]) -> bool:
     """Does it travel as a mere name?"""
     if isinstance(value, types.ModuleType):
         return value.__name__ not in user and value.__name__ != "__main__"

@@ -25,7 +25,7 @@ from fnmap.format.payload import Dumper, Frame, Ref, Share, Take, common_object,
 
 _lock = threading.Lock()
 _is_user: dict[str, bool] = {}
-_last: tuple[int, list[types.ModuleType]] = (-1, [])
+_last: tuple[int, list[types.ModuleType], frozenset[str]] = (-1, [], frozenset())
 
 
 def _installed() -> tuple[str, ...]:
@@ -56,8 +56,14 @@ def user_modules() -> list[types.ModuleType]:
             known = _is_user[name] = isinstance(module, types.ModuleType) and _travels_by_value(name, module)
         if known:
             found.append(module)
-    _last = len(sys.modules), found
+    _last = len(sys.modules), found, frozenset(module.__name__ for module in found)
     return found
+
+
+def user_module_names() -> frozenset[str]:
+    """The names of `user_modules`."""
+    user_modules()
+    return _last[2]
 
 
 @contextmanager
