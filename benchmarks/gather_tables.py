@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers import Fn, FnmapDurable, System
-from benchmarks.question import Cap, Column, Goal, Metrics, Part, Question, check, timed
+from benchmarks.question import Cap, Column, Metrics, Part, Question, check, timed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,7 +141,6 @@ QUESTION = Question(
     full={"tasks": 1000, "rows": 32_768},
     toy={"tasks": 20, "rows": 2_048},
     caps={"lithops": Cap("measured at 100 tables", {"tasks": 100})},
-    goals=(Goal("1000 tables in one, against the floor", "fnmap", "gather_s", 2.0, against="floor"),),
     own=(Floor,),
     reference="floor",
 )  # fmt: skip

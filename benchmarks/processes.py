@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ PR_SET_CHILD_SUBREAPER = 36
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 MOST_BYTES = 8 << 30  # a system that takes more of the machine's memory than this is cut
 TICK_S = 0.25
+GRACE_S = 2.0  # for a process to end by itself
 
 
 @dataclass
@@ -78,6 +79,8 @@ def _listen(child: subprocess.Popen[bytes], read: int, limit_s: float, outcome: 
                 outcome.error = said.get("error", outcome.error)
                 deadline = time.monotonic() + limit_s
                 if "end" in said:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.wait(GRACE_S)
                     return
         elif dead:
             outcome.error = outcome.error or f"its process ended with code {child.returncode}"
@@ -91,15 +94,41 @@ def _listen(child: subprocess.Popen[bytes], read: int, limit_s: float, outcome: 
 
 
 def _bury(child: subprocess.Popen[bytes]) -> None:
-    """Kill the child, then its children, who are ours now, and so on until there are none."""
+    """See the child and all that it has started to their end: their orphans are ours.
+
+    Those who keep track of what lies in shared memory come last, as they remove what the others leave.
+    """
     child.kill()
     child.wait()
-    while orphans := [pid for pid, parent in parents().items() if parent == os.getpid()]:
-        for pid in orphans:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+    _wait_for(_children(), GRACE_S)
+    _kill_while(lambda: [pid for pid in _children() if b"resource_tracker" not in _command(pid)])
+    _wait_for(_children(), GRACE_S)
+    _kill_while(_children)
+
+
+def _kill_while(found: Callable[[], list[int]]) -> None:
+    while pids := found():
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _wait_for(pids: list[int], seconds: float) -> None:
+    """Wait until these children have ended, at most so many seconds for all."""
+    deadline = time.monotonic() + seconds
+    for pid in pids:
+        ends = os.pidfd_open(pid)
+        if select.select([ends], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            os.waitpid(pid, 0)
+        os.close(ends)
+
+
+def _children() -> list[int]:
+    return [pid for pid, parent in parents().items() if parent == os.getpid()]
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def parents() -> dict[int, int]:

@@ -36,11 +36,11 @@ def shown(value: Any, unit: str) -> str:
 
 
 def ratio(question: Question, row: Row, rows: Sequence[Row]) -> str:
-    """The row's first figure as a multiple of the reference's; empty where either has none."""
+    """The row's first figure as a multiple of the reference's, unless it is of another size."""
     key = question.columns[0].key
     theirs = {r["system"]: r["metrics"].get(key) for r in rows}.get(question.reference)
     mine = row["metrics"].get(key)
-    if not _is_number(mine) or not _is_number(theirs) or not theirs:
+    if row["note"] or not _is_number(mine) or not _is_number(theirs) or not theirs:
         return "-"
     return f"{_digits(mine / theirs)}x"
 
@@ -86,7 +86,8 @@ def headline(column: Column, rows: Sequence[Row]) -> str:
     numbers = {name: value for name, value in have.items() if _is_number(value)}
     best = sorted(numbers, key=numbers.__getitem__, reverse=_more_is_better(column))
     names = [*best, *(name for name in have if name not in numbers)]
-    return f"{column.title}: " + ", ".join(f"{name} {shown(have[name], column.unit)}" for name in names)
+    notes = {row["system"]: f" ({row['note']})" if row["note"] else "" for row in rows}
+    return f"{column.title}: " + ", ".join(f"{name} {shown(have[name], column.unit)}{notes[name]}" for name in names)
 
 
 def _reached(goal: Goal, rows: Sequence[Row]) -> float | None:

@@ -97,6 +97,13 @@ def test_the_best_comes_first_in_a_headline():
     assert headline(QUESTION.columns[0], rows) == "1 M tasks: fnmap 500 ms, mp 1 s, dask > 60 s"
 
 
+def test_a_figure_of_a_smaller_size_says_so_and_has_no_ratio():
+    capped = row("lithops", s_1000000=0.1) | {"note": "measured at 1 k"}
+    rows = [row("mp", s_1000000=1.0), capped]
+    assert headline(QUESTION.columns[0], rows) == "1 M tasks: lithops 100 ms (measured at 1 k), mp 1 s"
+    assert cells(QUESTION, rows)[2][-2:] == ["-", "measured at 1 k"]
+
+
 def test_the_page_is_filled_from_the_rows_and_its_text_stays(tmp_path):
     keep([row("fnmap", s_1000000=0.5), replaced_toy("mp")], tmp_path)
     page = table.filled(f"# Text\n\n{table.MARK}\nyesterday", tmp_path)

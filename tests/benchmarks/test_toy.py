@@ -11,6 +11,10 @@ from benchmarks.peers import Fnmap, System
 from benchmarks.question import WrongAnswer
 from benchmarks.table import QUESTIONS, load
 
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="CPU and memory of trees of processes are read in /proc"
+)
+
 
 class Inline(System):
     """Calls in this very process."""
