@@ -137,7 +137,7 @@ QUESTION = Question(
         "floor", "fnmap", "fnmap-durable", "mp", "cf", "cf-chunks", "loky", "joblib", "mpire", "dask", "ray",
         "lithops",
     ),
-    toy_systems=("floor", "fnmap", "fnmap-durable", "mp"),
+    toy_systems=("floor", "fnmap", "fnmap-durable"),
     full={"tasks": 1000, "rows": 32_768},
     toy={"tasks": 20, "rows": 2_048},
     caps={"lithops": Cap("measured at 100 tables", {"tasks": 100})},
