@@ -13,7 +13,7 @@ import pytest
 
 import fnmap
 
-PATIENCE_S = 20  # a test of these folders that takes longer hangs
+PATIENCE_S = 10  # a test of these folders that takes longer hangs
 
 
 @pytest.fixture(autouse=True)

@@ -56,10 +56,12 @@ def test_a_failure_is_raised_out_of_await_and_async_for(session):
 
 @pytest.mark.parametrize("errors", ["return", "skip"])
 def test_async_for_treats_failures_as_for_does(session, errors):
-    async def main():
-        return [x async for x in session.map(lambda x: 1 / x, [1, 0, 2], errors=errors)]
+    run = session.map(lambda x: 1 / x, [1, 0, 2], errors=errors)
 
-    assert asyncio.run(main()) == list(session.map(lambda x: 1 / x, [1, 0, 2], errors=errors))
+    async def main():
+        return [x async for x in run]
+
+    assert asyncio.run(main()) == list(run)
 
 
 def test_an_infinite_stream_can_be_left_in_the_middle(session):

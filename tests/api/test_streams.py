@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 
@@ -82,9 +83,9 @@ class Item:
 
 def test_memory_stays_flat(local):
     most, run = 0, local.map(abs, map(Item, itertools.count()), buffersize=50)
-    for result in itertools.islice(run, 3000):
+    for taken, result in enumerate(itertools.islice(run, 3000)):
+        assert result == taken
         most = max(most, Item.alive)
-    assert result == 2999
     assert most <= 100
     run.cancel()
 
@@ -135,11 +136,11 @@ def test_an_iterator_may_raise_anything_and_nobody_waits_forever(local, leave):
 def test_strict_iterators_of_unequal_length_are_an_error_where_the_shorter_ends(session):
     results = iter(session.map(pow, iter([1, 2, 3]), [1, 2]))
     assert [next(results), next(results)] == [1, 4]
-    with pytest.raises(fnmap.errors.UsageError, match="one ended after 2 items"):
+    with pytest.raises(fnmap.errors.UsageError, match="one ended after 2"):
         next(results)
 
 
-@pytest.mark.parametrize("items", [lambda: itertools.count(), lambda: iter(range(200_000))], ids=["infinite", "long"])
+@pytest.mark.parametrize("items", [itertools.count, lambda: iter(range(200_000))], ids=["infinite", "long"])
 def test_a_failure_ends_a_list_of_a_stream(session, items):
     with pytest.raises(ZeroDivisionError):
         list(session.map(lambda x: 1 // x, items()))
@@ -166,6 +167,7 @@ def test_an_iterator_is_left_when_its_run_is_cancelled(local):
     run.cancel()
     run.wait()
     del run
+    gc.collect()
     assert left.wait(5)
 
 

@@ -43,10 +43,18 @@ def test_a_call_that_waits_can_be_cancelled_and_one_that_runs_cannot(gate, begun
         second = session.submit(abs, 1)
         assert second.cancel()
         assert not first.cancel()
-        assert first.running()
         gate.open()
     assert second.cancelled()
     assert first.done()
+
+
+def test_a_call_that_runs_says_so(local, gate, begun):
+    pipe, here = gate.path, begun.path
+    future = local.submit(lambda: (say_at(here), wait_at(pipe)))
+    begun.heard()
+    assert future.running()
+    gate.open()
+    assert future.result() == (None, None)
 
 
 def test_a_result_that_is_not_there_in_time_raises_timeout_error(local, gate):

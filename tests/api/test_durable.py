@@ -1,0 +1,194 @@
+"""Named runs: they outlast their process, go on where they were, and are never half there."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+from conftest import wait_at
+
+import fnmap
+from fnmap.errors import RunBusy, RunError, TaskError
+from fnmap.format.parts import read_report
+from fnmap.storage.files import FileStore
+
+
+@pytest.fixture
+def kept(tmp_path):
+    session = fnmap.Session(workers=2, store=tmp_path / "store")
+    yield session
+    session.close()
+
+
+def parts(store) -> dict[str, bytes]:
+    return {key: bytes(store.get(key)) for key in store.list("") if key.endswith(".parquet")}
+
+
+def commits(store) -> list[int]:
+    """The tasks that were committed, one entry for each time."""
+    found = [read_report(store, key) for key in parts(store)]
+    return sorted(task for one in found if one for task in one[0])
+
+
+def test_the_same_call_again_computes_nothing_twice(kept, tmp_path):
+    def count(x):
+        with (tmp_path / "calls").open("a") as file:
+            file.write(".")
+        return x
+
+    assert list(kept.map(count, range(20), name="n")) == list(range(20))
+    before = parts(kept.store)
+    assert list(kept.map(count, range(20), name="n")) == list(range(20))
+    assert (tmp_path / "calls").read_text() == "." * 20
+    assert parts(kept.store) == before
+
+
+def test_the_same_call_again_tries_what_failed(kept, tmp_path):
+    def need(x):
+        if x == 1 and not (tmp_path / "mended").exists():
+            raise ValueError("not yet")
+        return x
+
+    assert isinstance(list(kept.map(need, range(3), name="n", errors="return"))[1], TaskError)
+    (tmp_path / "mended").touch()
+    assert list(kept.map(need, range(3), name="n", errors="return")) == [0, 1, 2]
+
+
+def test_a_mended_closure_is_what_runs_the_second_time(kept):
+    def make(value):
+        big = np.full(400_000, value)
+
+        def need(x):
+            if x and big[0] == 1:
+                raise ValueError("wrong array")
+            return int(big[0])
+
+        return need
+
+    first = kept.map(make(1), [0, 1], name="n", errors="return")
+    assert isinstance(list(first)[1], TaskError)
+    second = list(kept.map(make(2), [0, 1], name="n", errors="return"))
+    assert second[1] == 2
+
+
+def test_every_task_is_committed_exactly_once_though_workers_die(kept, tmp_path):
+    def kill_once(x):
+        import os
+
+        try:
+            (tmp_path / f"killed{x % 7}").touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        except FileExistsError:
+            pass
+        return x
+
+    assert list(kept.map(kill_once, range(60), name="n", chunksize=5)) == list(range(60))
+    assert commits(kept.store) == list(range(60))
+
+
+def test_a_committed_result_never_changes(kept, gate):
+    pipe = gate.path
+    run = kept.map(lambda x: wait_at(pipe) if x == 3 else x, range(4), name="n", chunksize=1)
+    assert run[0] == 0
+    before = parts(kept.store)
+    gate.open()
+    run.wait()
+    after = parts(kept.store)
+    assert {key: after[key] for key in before} == before
+
+
+def test_a_live_run_is_attached_to_as_itself(kept, gate):
+    pipe = gate.path
+    run = kept.map(wait_at, [pipe], name="n")
+    assert kept.attach("n") is run
+    gate.open()
+    assert run.wait()
+
+
+def test_attaching_again_and_again_works(tmp_path):
+    fnmap.map(abs, [-1], name="n", store=tmp_path, on="inline").wait()
+    assert [list(fnmap.attach("n", store=tmp_path, on="inline")) for _ in range(2)] == [[1], [1]]
+
+
+def test_runs_lists_what_there_is_newest_first(kept):
+    for name in ("a", "b"):
+        kept.map(abs, [1, 2], name=name).wait()
+    assert [(r.name, r.state, r.total, r.done) for r in kept.runs()] == [("b", "done", 2, 2), ("a", "done", 2, 2)]
+
+
+DRIVER = """
+import sys, fnmap
+from pathlib import Path
+store, gate, begun = sys.argv[1:]
+def work(x):
+    if x >= 10:
+        with open(begun, "wb", buffering=0) as pipe: pipe.write(b"begun\\n")
+        with open(gate, "rb", buffering=0) as pipe: pipe.read(1)
+    return x * x
+fnmap.map(work, range(20), name="n", store=store, chunksize=1).wait()
+"""
+
+
+def test_another_process_finishes_the_run_of_a_killed_driver(start, kept, gate, begun):
+    driver = start(DRIVER, kept.store.root, gate.path, begun.path)
+    begun.heard(2)
+    with pytest.raises(RunBusy):
+        kept.attach("n").retry()
+    driver.kill()
+    driver.wait()
+    run = kept.attach("n")
+    assert (run.status.state, run.status.done) == ("interrupted", 10)
+    assert run[3] == 9
+    with pytest.raises(RunError, match=r"interrupted.*retry\(\)"):
+        list(run)
+    gate.open(10)
+    assert list(run.retry()) == [x * x for x in range(20)]
+    assert commits(kept.store) == list(range(20))
+
+
+def test_the_same_call_finishes_the_run_of_a_killed_driver(start, kept, gate, begun):
+    driver = start(DRIVER, kept.store.root, gate.path, begun.path)
+    begun.heard(2)
+    driver.kill()
+    driver.wait()
+    gate.open(10)
+    again = start(DRIVER, kept.store.root, gate.path, begun.path)
+    assert again.wait() == 0
+    assert list(kept.attach("n")) == [x * x for x in range(20)]
+
+
+def test_a_reader_sees_whole_results_or_none_while_others_write(start, kept, gate, begun):
+    driver = start(DRIVER, kept.store.root, gate.path, begun.path)
+    begun.heard(1)
+    run = kept.attach("n")
+    assert run.status.state == "running"
+    assert sorted(run.status.__class__.__slots__) == ["done", "failed", "running", "state", "total", "waiting"]
+    for key in parts(kept.store):
+        tasks, report = read_report(kept.store, key)
+        assert list(report.values) == [x * x for x in tasks]
+    driver.kill()
+
+
+def test_an_interrupted_run_whose_items_came_from_an_iterator_still_gives_its_results(kept):
+    run = kept.map(abs, iter(range(10)), name="n")
+    assert run.wait()
+    assert list(kept.attach("n")) == list(range(10))
+
+
+def test_a_run_whose_end_cannot_be_written_still_ends_for_its_reader(tmp_path):
+    class Full(FileStore):
+        def put(self, key, body):
+            raise fnmap.errors.StoreFull("no space left")
+
+    with fnmap.Session(on="inline", store=Full(tmp_path)) as session:
+        run = session.map(abs, [-1, -2], name="n")
+        assert run.wait()
+        assert run[0] == 1
+
+
+def test_results_of_a_named_run_may_be_large_and_of_any_kind(kept):
+    values = list(kept.map(lambda n: (n, np.full(n, 1.5)), [10, 300_000], name="n"))
+    assert [(n, a.sum()) for n, a in values] == [(10, 15.0), (300_000, 450_000.0)]
+    again = list(kept.attach("n"))
+    assert [(n, a.sum()) for n, a in again] == [(10, 15.0), (300_000, 450_000.0)]

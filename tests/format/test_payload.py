@@ -1,0 +1,151 @@
+"""Payloads: whatever goes in comes out, each value by itself, buffers aligned and beside their pickles."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fnmap.format.payload import ALIGN, NotDumped, Ref, Values, dump, is_plain, load, pack, size, unpack
+from fnmap.format.travel import to_client, to_worker
+
+frames_of_any_kind = st.lists(st.binary(max_size=300) | st.text("abc/.", min_size=1, max_size=20).map(Ref), max_size=8)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+plain = st.recursive(
+    scalars, lambda x: st.lists(x, max_size=3) | st.tuples(x) | st.dictionaries(st.text(), x, max_size=3), max_leaves=6
+)
+
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.x == other.x
+
+    __hash__ = None
+
+
+anything = st.lists(plain | plain.map(Point), max_size=12)
+
+
+def no_ref(key):
+    raise AssertionError(key)
+
+
+def travelled(values: Values) -> Values:
+    return Values.from_frames(unpack(b"".join(pack(values.frames()))), no_ref)
+
+
+@given(frames_of_any_kind)
+def test_what_is_packed_is_unpacked(frames):
+    message = b"".join(pack(frames))
+    assert [f if isinstance(f, Ref) else bytes(f) for f in unpack(message)] == frames
+
+
+@given(st.lists(st.binary(max_size=300), max_size=8))
+def test_every_frame_is_aligned(frames):
+    message = np.frombuffer(b"".join(pack(frames)), np.uint8)
+    starts = [np.frombuffer(f, np.uint8).ctypes.data - message.ctypes.data for f in unpack(message.data) if len(f)]
+    assert all(start % ALIGN == 0 for start in starts)
+
+
+@given(frames_of_any_kind)
+def test_the_size_is_of_what_travels(frames):
+    assert size(frames) == sum(len(f.key) if isinstance(f, Ref) else len(f) for f in frames)
+
+
+@given(anything)
+def test_values_come_back_one_by_one_and_all_together(values):
+    back = travelled(Values.of(values, to_worker))
+    assert (len(back), list(back)) == (len(values), values)
+    assert [back[i] for i in range(len(values))] == values
+
+
+@given(anything.map(lambda v: [Point(0), *v]), st.data())
+def test_any_positions_can_be_taken(values, data):
+    positions = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=9))
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(values))] * 2)))
+    encoded = Values.of(values, to_worker)
+    assert list(travelled(encoded.take(positions))) == [values[p] for p in positions]
+    assert list(travelled(encoded.take(range(start, stop)))) == values[start:stop]
+
+
+@given(st.lists(st.integers(0, 40_000), max_size=6))
+def test_large_buffers_stay_with_their_values(lengths):
+    arrays = [np.arange(n) for n in lengths]
+    encoded = Values.of(arrays, to_worker)
+    order = list(reversed(range(len(arrays)))) if encoded.each else []
+    assert all(np.array_equal(a, b) for a, b in zip(travelled(encoded), arrays, strict=True))
+    assert all(np.array_equal(a, arrays[p]) for a, p in zip(travelled(encoded.take(order)), order, strict=True))
+
+
+@given(plain)
+def test_plain_values_are_known_by_their_types(value):
+    assert is_plain([value], depth=20)
+    assert not is_plain([value, [Point(value)]], depth=20)
+    assert not is_plain([{"a": Point(1)}])
+
+
+class Int(int):
+    """Not plain, though it is an int."""
+
+
+@pytest.mark.parametrize("value", [Int(1), Point(1), [Int(1)], {Int(1): 2}, np.int64(1), object, len, {1}])
+def test_what_only_looks_plain_is_not(value):
+    assert not is_plain([1, value])
+
+
+def test_a_value_that_cannot_be_pickled_is_named_by_its_position():
+    with pytest.raises(NotDumped, match="lock") as caught:
+        Values.of([Point(1), 2, threading.Lock()], to_worker)
+    assert caught.value.at == 2
+
+
+def test_or_it_is_told_and_spoils_no_other():
+    told = []
+    big = np.arange(10_000)
+    values = [big, (big, threading.Lock()), Point(1)]
+    encoded = Values.of(values, to_client, on_error=lambda at, cause: told.append(at))
+    back = travelled(encoded)
+    assert told == [1]
+    assert np.array_equal(back[0], big)
+    assert (back[1], back[2]) == (None, Point(1))
+
+
+class Unloadable:
+    def __reduce__(self):
+        return int, ("not a number",)
+
+
+def test_a_value_that_cannot_be_loaded_spoils_no_other():
+    back = travelled(Values.of([Point(1), Unloadable(), Point(2)], to_worker))
+    with pytest.raises(ValueError, match="not a number"):
+        back[1]
+    assert (back[0], back[2]) == (Point(1), Point(2))
+
+
+def test_a_shared_buffer_is_a_ref_and_is_opened_where_it_is_read():
+    big, kept = np.arange(50_000), {}
+
+    def share(raw):
+        kept[f"k{len(kept)}"] = raw
+        return Ref(f"k{len(kept) - 1}")
+
+    frames = dump({"big": big}, to_worker, share)
+    assert size(frames) < 1000
+    assert np.array_equal(load(unpack(b"".join(pack(frames))), kept.__getitem__)["big"], big)
+
+
+@given(plain)
+def test_an_object_is_loaded_as_it_was_dumped(value):
+    assert load(dump(value, to_worker), no_ref) == value
+
+
+def test_pickles_are_of_protocol_5():
+    assert pickle.loads(bytes(dump([1], to_worker)[0])) == [1]
+    assert bytes(dump([1], to_worker)[0])[1] == 5

@@ -1,0 +1,186 @@
+"""Workers are killed in every way; nothing is lost, and whoever kills them is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import gone, say_at, wait_at
+
+import fnmap
+from fnmap.errors import TaskPoisoned, TaskTimeout
+
+
+def kill_self(x):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def segfault(x):
+    import ctypes
+
+    return ctypes.string_at(0)
+
+
+def leave(x):
+    os._exit(0)
+
+
+def abort(x):
+    os.abort()
+
+
+def close_all(x):
+    os.closerange(0, 200)
+    return x
+
+
+@pytest.mark.parametrize("die", [kill_self, segfault, leave, abort, close_all])
+def test_a_poison_item_is_isolated_and_named_and_its_mates_are_done(local, die):
+    run = local.map(lambda x: die(x) if x == 13 else x, range(100), chunksize=50, errors="return")
+    results = list(run)
+    assert [i for i, r in enumerate(results) if r != i] == [13]
+    assert isinstance(results[13], TaskPoisoned)
+    assert (results[13].index, results[13].item, results[13].attempts) == (13, "13", 4)
+    assert list(local.map(abs, [-1])) == [1]
+
+
+def test_the_poison_is_named_when_it_is_raised(local):
+    with pytest.raises(TaskPoisoned, match=r"task 3 of .*SIGKILL.*(?s:.*)with the item 3"):
+        list(local.map(lambda x: kill_self(x) if x == 3 else x, range(5)))
+
+
+def test_what_the_worker_said_last_is_in_the_error(local):
+    def talk(x):
+        print("last words")
+        os.write(2, b"to the system\n")
+        leave(x)
+
+    (error,) = local.map(talk, [1], errors="return")
+    assert "last words" in error.log
+    assert "to the system" in error.log
+
+
+def test_a_worker_killed_from_outside_costs_the_task_nothing(local, gate, begun):
+    pipe, here = gate.path, begun.path
+    run = local.map(lambda x: (say_at(here, os.getpid()), wait_at(pipe), x)[2], range(2), chunksize=1)
+    for pid in map(int, begun.heard(2)):
+        os.kill(pid, signal.SIGKILL)
+    begun.heard(2)
+    gate.open(2)
+    assert list(run) == [0, 1]
+
+
+def test_a_worker_that_is_killed_while_idle_is_replaced(local):
+    (pid,) = local.map(lambda _: os.getpid(), [1])
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid)
+    assert list(local.map(abs, range(10))) == list(range(10))
+    assert pid not in local.compute.pids()
+
+
+def test_every_worker_may_die_many_times(local, tmp_path):
+    def die_at_first(x):
+        try:
+            (tmp_path / str(x)).touch(exist_ok=False)
+            kill_self(x)
+        except FileExistsError:
+            pass
+        return x
+
+    assert list(local.map(die_at_first, range(12), chunksize=4)) == list(range(12))
+
+
+def test_a_time_out_kills_the_task_and_its_children(local, begun):
+    here = begun.path
+
+    def with_children(x):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+        say_at(here, f"{os.getpid()} {child.pid}")
+        child.wait()
+
+    (error,) = local.map(with_children, [1], timeout=0.5, errors="return")
+    assert isinstance(error, TaskTimeout)
+    assert isinstance(error, TimeoutError)
+    assert all(gone(int(pid)) for pid in begun.heard()[0].split())
+
+
+def test_a_time_out_kills_what_no_signal_handler_could_stop(local):
+    def deaf(x):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
+        while True:
+            pass
+
+    with pytest.raises(TaskTimeout, match=r"ran for over 0\.3 s"):
+        list(local.map(deaf, [1], timeout=0.3))
+
+
+def test_only_the_slow_task_is_charged_with_the_time_out(local, gate):
+    pipe = gate.path
+    run = local.map(lambda x: wait_at(pipe) if x == 5 else x, range(10), timeout=0.3, chunksize=10, errors="return")
+    assert [i for i, r in enumerate(run) if r != i] == [5]
+
+
+def test_a_timed_out_task_may_be_tried_again(local, tmp_path, gate):
+    pipe = gate.path
+
+    def slow_once(x):
+        try:
+            (tmp_path / "once").touch(exist_ok=False)
+        except FileExistsError:
+            return x
+        return wait_at(pipe)
+
+    assert list(local.map(slow_once, [7], timeout=0.3, retries=fnmap.Retry(1, backoff_s=0.01))) == [7]
+
+
+def test_a_timed_out_task_with_a_shared_array_is_named(local, gate):
+    import numpy as np
+
+    pipe, items = gate.path, [np.full(300_000, float(i)) for i in range(3)]
+    run = local.map(lambda a: wait_at(pipe) if a[0] == 1 else a[0], items, timeout=0.3, errors="return")
+    results = list(run)
+    assert (results[0], results[2]) == (0.0, 2.0)
+    assert isinstance(results[1], TaskTimeout)
+
+
+def test_a_poison_with_a_shared_array_is_named(local):
+    import numpy as np
+
+    items = [np.full(300_000, float(i)) for i in range(3)]
+    results = list(local.map(lambda a: leave(a) if a[0] == 1 else a[0], items, errors="return"))
+    assert (results[0], results[2]) == (0.0, 2.0)
+    assert isinstance(results[1], TaskPoisoned)
+
+
+def test_cancelling_kills_the_children_too(local, begun):
+    here = begun.path
+
+    def with_children(x):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+        say_at(here, f"{os.getpid()} {child.pid}")
+        child.wait()
+
+    run = local.map(with_children, [1])
+    (line,) = begun.heard()
+    run.cancel()
+    assert run.wait()
+    assert all(gone(int(pid)) for pid in line.split())
+
+
+def test_a_worker_that_closes_its_output_keeps_nobody_busy(local):
+    import time
+
+    def mute(x):
+        for fd in (1, 2):
+            os.close(fd)
+        return x
+
+    with fnmap.Session(workers=1) as session:
+        assert list(session.map(mute, [1])) == [1]
+        before = time.process_time()
+        assert session.submit(time.sleep, 0.5).result() is None
+        assert time.process_time() - before < 0.2
