@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fnmap.compute.base import Compute
+from fnmap.compute.open import open_compute
 from fnmap.planning.policy import Retry
 from fnmap.run import Errors, Run
 from fnmap.session import Session
@@ -26,15 +26,17 @@ _lock = threading.Lock()
 def session_for(on: str | Compute | None = None, store: str | Path | Store | None = None) -> Session:
     """The session that a verb runs in: one for each pair of compute and store, kept for the next time."""
     used = _used.get()
-    if on is None and store is None and used is not None and not used.closed:
+    if on is None and store is None and used is not None and used.usable:
         return used
     if used is not None:
         on, store = (used.on if on is None else on), (used.given_store if store is None else store)
     on = on or ("inline" if os.environ.get("FNMAP_WORKER") else "local")  # in a worker, all cores are taken
-    key = (on, str(store) if isinstance(store, Path) else store)
+    if not isinstance(on, str) and not isinstance(on, Compute):
+        open_compute(on)  # says what is wrong with it
+    key = (on if isinstance(on, str) else id(on), str(store) if isinstance(store, (str, Path)) else id(store))
     with _lock:
         session = _kept.get(key)
-        if session is None or session.closed:
+        if session is None or not session.usable:
             session = _kept[key] = Session(on=on, store=store)
         return session
 
@@ -153,15 +155,6 @@ def close() -> None:
         session.close()
 
 
-def _at_exit() -> None:
-    """Let live runs end, as threads of a pool would be waited for; then stop the workers."""
-    try:
-        for session in list(_kept.values()):
-            session.wait()
-    finally:
-        close()
-
-
 def _in_child() -> None:
     """A forked child shares neither the workers nor the locks of its parent."""
     global _lock
@@ -169,5 +162,4 @@ def _in_child() -> None:
     _kept.clear()
 
 
-atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_in_child)

@@ -117,8 +117,8 @@ class _Attached:
         function, items = read_kept(self.store, name)
         if items is None:
             raise RunNotFound(f"run {name!r} drew its items from an iterator, which is gone: it cannot be finished")
-        number = claim(self.store, name, self.plan)
-        shared = None if limits.in_process else build.Shared(lambda: self.session.scratch, name)
+        number, live_id = claim(self.store, name, self.plan), build.new_run_id()
+        shared = None if limits.in_process else build.Shared(lambda: self.session.scratch, live_id)
         fn, kwargs = pickle.loads(function[0], buffers=function[1:])  # type: ignore[arg-type]
         timeout_s = self.plan["timeout_s"]
         job = build.make_job(
@@ -126,7 +126,7 @@ class _Attached:
         )
         hold(self.run, self.store, number)
         old = self.run.ledger.schedule
-        return Stage(name, old, Items(items, shared), job, self.run.ledger, self.run.ledger.durable)
+        return Stage(live_id, old, Items(items, shared), job, self.run.ledger, self.run.ledger.durable)
 
 
 class _Unread:
@@ -134,6 +134,9 @@ class _Unread:
 
     def encode(self, tasks: Any) -> Any:
         raise AssertionError(f"an attached run is not driven before retry(), and these are: {tasks}")
+
+    def item(self, task: int) -> Any:
+        raise AssertionError(f"an attached run is not driven before retry(), and this is: {task}")
 
     def settled(self, tasks: Any) -> None:
         """Nothing is held."""

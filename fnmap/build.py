@@ -169,7 +169,7 @@ def _check_count(name: str, value: Any) -> int:
 
 def check_errors(errors: Any) -> Any:
     if isinstance(errors, Tolerate):
-        if not 0 <= errors.share <= 1:
+        if not isinstance(errors.share, (int, float)) or not 0 <= errors.share <= 1:
             raise UsageError(f"errors=Tolerate(share): share must be in 0..1; got {errors.share!r}")
     elif errors not in ("raise", "return", "skip"):
         raise UsageError(f'errors must be "raise", "return", "skip" or Tolerate(share); got {errors!r}')
@@ -192,6 +192,14 @@ def check_chunks(chunksize: Any, target_s: float) -> ChunkPolicy:
     return ChunkPolicy(fixed=chunksize)
 
 
+def check_kwargs(kwargs: Any) -> Mapping[str, Any]:
+    if kwargs is None:
+        return {}
+    if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
+        raise UsageError(f"kwargs must be a dict of keywords for the function; got {kwargs!r}")
+    return kwargs
+
+
 def check_buffersize(buffersize: Any) -> int | None:
     if buffersize is None or (isinstance(buffersize, int) and not isinstance(buffersize, bool) and buffersize >= 1):
         return buffersize
@@ -202,11 +210,13 @@ def check_costs(cost: Any, items: Sequence[Any], form: Form) -> Sequence[float] 
     """What each task is expected to take, from a function of the item or a sequence."""
     if cost is None:
         return None
+    if not callable(cost) and not isinstance(cost, Iterable):
+        raise UsageError(f"cost must be numbers, one an item, or a function of the item; got {cost!r}")
     costs = list(cost) if not callable(cost) else [cost(*i) if form == "args" else cost(i) for i in items]
     if len(costs) != len(items):
         raise UsageError(f"cost must have one number an item: {len(items)} items, {len(costs)} costs")
     for at, value in enumerate(costs):
-        if not value >= 0:
+        if not hasattr(value, "__float__") or not value >= 0:
             raise UsageError(f"cost must be numbers >= 0; item {at} has {value!r}")
     return costs
 
@@ -224,4 +234,7 @@ def gather_items(iterables: Sequence[Iterable[Any]], *, strict: bool, form: Form
             raise UsageError(f"the iterables must have equal lengths (or pass strict=False); got {lengths}")
         return list(zip(*iterables, strict=False))
     (one,) = iterables
-    return one if isinstance(one, (range, tuple)) else list(one)
+    try:
+        return one if isinstance(one, (range, tuple)) else list(one)
+    except TypeError as error:  # it has a length only in name, as an array without an axis
+        raise UsageError(f"iterable 0 of the map cannot be iterated: {one!r}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import platform
 import threading
 import time
@@ -22,6 +23,7 @@ from fnmap.source import Items
 from fnmap.stage import Part
 from fnmap.storage.base import Store, create_parts, open_object
 from fnmap.storage.owner import may_live, me
+from fnmap.worker import short_repr
 
 if TYPE_CHECKING:
     from fnmap.session import Session
@@ -89,6 +91,7 @@ def begin(
             number = 0
         else:
             _check_same(plan, name, run.function, total)
+            _check_same_items(store, name, source)
             number = claim(store, name, plan)
         hold(run, store, number)
 
@@ -192,6 +195,28 @@ def _check_same(plan: Mapping[str, Any], name: str, function: str, total: int | 
             f"name={name!r} belongs to a run of {plan['function']} over {plan['total']} items, and this is one of"
             f" {function} over {total}; choose another name"
         )
+
+
+def _check_same_items(store: Store, name: str, source: Items | None) -> None:
+    kept = read_kept(store, name)[1]
+    if kept is None or source is None or _equal(kept, list(source.items)):
+        return
+    for at, (before, now) in enumerate(zip(kept, source.items, strict=True)):
+        if not _equal(before, now) and repr(before) != repr(now):
+            raise UsageError(
+                f"name={name!r} belongs to a run over other items: item {at} was {short_repr(before)}, and is"
+                f" {short_repr(now)} now; choose another name"
+            )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Are they surely equal? Arrays and tables cannot say so in a word: their pickles are compared."""
+    try:
+        if bool(one == other):
+            return True
+    except Exception:  # whatever a user's __eq__ raises, or an array that has no one truth
+        log.debug("items that cannot be compared", exc_info=True)
+    return pickle.dumps(one) == pickle.dumps(other) if type(one) is type(other) and type(one) is not list else False
 
 
 def stored_parts(store: Store, name: str) -> Iterator[tuple[str, Sequence[int], Report]]:

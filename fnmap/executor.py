@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -18,21 +19,36 @@ class Executor(futures.Executor):
     def __init__(self, *, on: str | Compute = "local", store: str | Path | Store | None = None, **options: Any) -> None:
         self._session = Session(on=on, store=store, **options)
         self._futures: set[futures.Future[Any]] = set()
+        self._shut = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
         """One call; RuntimeError after shutdown."""
-        if self._session.closed:
+        if self._shut or self._session.closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
         future = self._session.submit(fn, *args, **kwargs)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return future
 
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> bool | None:
+        """Wait for the calls, unless Ctrl-C came through: then stop at once."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._session.close()
+        return super().__exit__(kind, error, trace)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for the calls, or with `cancel_futures` withdraw those that have not started; then stop the workers."""
         if cancel_futures:
             for future in list(self._futures):
                 future.cancel()
-        if wait:
-            futures.wait(list(self._futures))
+        left = list(self._futures)
+        if wait or not left:
+            futures.wait(left)
+            self._session.close()
+        else:
+            threading.Thread(target=self._close_after, args=(left,), name="fnmap-shutdown").start()
+        self._shut = True
+
+    def _close_after(self, left: list[futures.Future[Any]]) -> None:
+        futures.wait(left)
         self._session.close()

@@ -185,6 +185,8 @@ class Ledger:
 
     def end(self, error: BaseException | None) -> None:
         self.ended, self.error = True, error
+        if self.stream is not None:
+            self.stream.stop()
         self._changed.notify_all()
 
     def gives_up(self) -> bool:

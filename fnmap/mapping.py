@@ -41,6 +41,7 @@ def start_map(
 ) -> Run:
     """A run that has started. Everything that can be wrong with the arguments is raised here."""
     build.check_function(fn)
+    kwargs = build.check_kwargs(kwargs)
     errors, retry = build.check_errors(errors), build.check_retries(retries)
     limits = session.compute.limits
     timeout_s, chunks = build.check_timeout(timeout), build.check_chunks(chunksize, limits.chunk_s)
@@ -49,11 +50,12 @@ def start_map(
     if items is None and cost is not None:
         raise UsageError("cost= needs items that are all there: pass a list, not an iterator")
     costs = None if items is None else build.check_costs(cost, items, form)
-    run_id = build.new_run_id() if name is None else name
+    live_id = build.new_run_id()
+    run_id = live_id if name is None else name
     run = Run(session, run_id, build.label(fn), errors, ordered=ordered)
-    shared = None if limits.in_process else build.Shared(lambda: session.scratch, run_id)
+    shared = None if limits.in_process else build.Shared(lambda: session.scratch, live_id)
     source = None if items is None else Items(items, shared)
-    job = build.make_job(session, fn, kwargs or {}, form=form, retry=retry, timeout_s=timeout_s, shared=shared)
+    job = build.make_job(session, fn, kwargs, form=form, retry=retry, timeout_s=timeout_s, shared=shared)
     if shared is not None:
         shared.clear_with(run)
     schedule = Schedule(slots=limits.slots, chunks=chunks, retry=retry, costs=costs)
@@ -61,14 +63,14 @@ def start_map(
         schedule.add(len(source))
         run.ledger.results.grow(len(source))
     if name is not None:
-        _make_durable(session, run, fn, kwargs or {}, job, source, schedule)
+        _make_durable(session, run, fn, kwargs, job, source, schedule)
     run.ledger.show_progress(session.progress if progress is None else progress)
     run.ledger.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
     if source is None:
-        _start_stream(session, run, iterables, strict, form, schedule, job, buffer)
+        _start_stream(session, run, live_id, iterables, strict, form, schedule, job, buffer)
     else:
         schedule.close()
-        run.ledger.hold(Stage(run_id, schedule, source, job, run.ledger, run.ledger.durable))
+        run.ledger.hold(Stage(live_id, schedule, source, job, run.ledger, run.ledger.durable))
         session.drive(run.ledger.stage)
     return run
 
@@ -112,12 +114,17 @@ class CallFuture(Future[Any]):
     """The result of `submit`. A waiting Ctrl-C, or cancel() before it has started, withdraws the call."""
 
     _withdraw: Callable[[], bool] | None = None
+    _is_out: Callable[[], bool] | None = None
 
     def cancel(self) -> bool:
         """Withdraw the call if it has not started yet."""
         if self._withdraw is None or not self._withdraw():
             return False
-        return super().cancel()
+        return super().cancel() and not self.set_running_or_notify_cancel()  # so that who waits for it hears
+
+    def running(self) -> bool:
+        """Is the call with a worker?"""
+        return self._is_out is not None and not self.done() and self._is_out()
 
 
 class _One:
@@ -125,7 +132,7 @@ class _One:
 
     def __init__(self, session: Session, function: str) -> None:
         self.future, self.stage = CallFuture(), _NO_STAGE
-        self.future._withdraw = self._withdraw
+        self.future._withdraw, self.future._is_out = self._withdraw, lambda: bool(self.stage.running)
         self._session, self._results = session, Results(function)
         self._results.grow(1)
         self._error: BaseException | None = None
@@ -149,7 +156,7 @@ class _One:
     def tell(self) -> None:
         if not self._over or self.future.done():
             return
-        self.future._withdraw = None  # it refers back to here
+        self.future._withdraw = self.future._is_out = None  # they refer back to here
         if not self.future.set_running_or_notify_cancel():
             return
         try:
@@ -178,6 +185,7 @@ _NO_STAGE: Any = None
 def _start_stream(
     session: Session,
     run: Run,
+    live_id: str,
     iterables: Sequence[Iterable[Any]],
     strict: bool,
     form: Form,
@@ -188,7 +196,13 @@ def _start_stream(
     """Items come as they are drawn: a thread draws, unless calls run in the caller's own."""
     ledger, many = run.ledger, form == "args" and len(iterables) > 1
     drawn = zip_items(iterables, strict=strict) if many else iterables[0]
-    stream = Stream(iter(drawn), room=ledger.stream_room, add=ledger.stream_add, end=ledger.stream_end)
-    run.ledger.hold(Stage(run.id, schedule, stream, job, run.ledger, run.ledger.durable), stream, buffer)
+    stream = Stream(
+        iter(drawn),
+        room=ledger.stream_room,
+        hungry=session.has_room,
+        add=ledger.stream_add,
+        end=ledger.stream_end,
+    )
+    run.ledger.hold(Stage(live_id, schedule, stream, job, run.ledger, run.ledger.durable), stream, buffer)
     session.drive(run.ledger.stage)
     stream.start(threaded=not session.compute.limits.in_process)

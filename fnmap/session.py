@@ -6,7 +6,10 @@ a report) feeds it to the scheduler under the session's lock, and then submits t
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import sys
 import threading
 import time
 import weakref
@@ -60,8 +63,11 @@ class Session:
         self.progress, self.listeners = progress, listeners
         self.lock = threading.RLock()
         self.closed = False
+        self._pid = os.getpid()
         self._store = None if store is None else open_store(store)
         self._swept = False
+        self._forget_scratch: Callable[[], object] | None = None
+        _sessions.add(self)
         self._scratch: Store | None = None
         self.jobs: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], dict[Any, Job]]] = weakref.WeakKeyDictionary()
         self._stages: list[Stage] = []
@@ -172,18 +178,25 @@ class Session:
         """Where large payloads of live runs lie; emptied when the session closes."""
         with self.lock:
             if self._scratch is None:
-                from fnmap.storage.scratch import new_scratch
+                from fnmap.storage.scratch import new_scratch, remove_scratch
 
                 self._scratch = new_scratch()
+                self._forget_scratch = weakref.finalize(self, remove_scratch, self._scratch)
             return self._scratch
+
+    @property
+    def usable(self) -> bool:
+        """Not closed, and not of the process that this one was forked from."""
+        return not self.closed and self._pid == os.getpid()
 
     # -- driving ---------------------------------------------------------------------------------------
 
     def drive(self, stage: Stage) -> None:
         """Take up a stage; its first calls leave before this returns."""
         with self.lock:
-            if self.closed:
-                raise RunError("this session is closed; make a new one")
+            if not self.usable:
+                why = "closed" if self.closed else "of the process that this one was forked from"
+                raise RunError(f"this session is {why}; make a new one")
             stage.number = self._driven
             self._driven += 1
             self._stages.append(stage)
@@ -202,6 +215,10 @@ class Session:
                 self._launch(*picked)
         finally:
             self._pumping.on = False
+
+    def has_room(self) -> bool:
+        """Could another call start now? A glance, without the lock."""
+        return self._busy < self.compute.limits.slots
 
     def stop(self, stage: Stage) -> None:
         """Start nothing more of this stage, and kill what runs of it."""
@@ -229,10 +246,8 @@ class Session:
         self.compute.close()
         if self._timer is not None:
             self._timer.cancel()
-        if self._scratch is not None:
-            from fnmap.storage.scratch import remove_scratch
-
-            remove_scratch(self._scratch)
+        if self._forget_scratch is not None and self._pid == os.getpid():
+            self._forget_scratch()
 
     def __enter__(self) -> Self:
         return self
@@ -340,3 +355,22 @@ class Session:
         with self.lock:
             self._timer_at = None
         self.pump()
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    """Let live runs end, as threads of a pool would be waited for; then stop the workers. A program that
+    dies of an exception, Ctrl-C among them, or that people type at, waits for nothing."""
+    mine = [session for session in _sessions if session.usable]
+    try:
+        if not hasattr(sys, "last_value") and not hasattr(sys, "ps1"):
+            for session in mine:
+                session.wait()
+    finally:
+        for session in mine:
+            session.close()
+
+
+atexit.register(_at_exit)

@@ -21,6 +21,10 @@ class Source(Protocol):
         """The items of these tasks, ready to travel. Raises NotPicklable naming the item."""
         ...
 
+    def item(self, task: int) -> Any:
+        """The item of a task that is not settled yet."""
+        ...
+
     def settled(self, tasks: Sequence[int]) -> None:
         """These tasks are done with; their items may go."""
         ...
@@ -57,6 +61,9 @@ class Items:
             return Values.of_plain(self.items[tasks.start : tasks.stop])
         return Values.of_plain([self.items[t] for t in tasks])
 
+    def item(self, task: int) -> Any:
+        return self.items[task]
+
     def settled(self, tasks: Sequence[int]) -> None:
         """They stay: a failed task may be tried again later."""
 
@@ -64,7 +71,8 @@ class Items:
 class Stream:
     """Items drawn from an iterator by a thread of its own, and no faster than results are taken.
 
-    `add(count)` is told of new items, `end(error)` of the end; `room()` says how many may be drawn now.
+    `add(count)` is told of new items, `end(error)` of the end; `room()` says how many may be drawn now, and
+    `hungry()` whether a worker waits for one.
     """
 
     def __init__(
@@ -72,10 +80,12 @@ class Stream:
         iterator: Iterator[Any],
         *,
         room: Callable[[], int],
+        hungry: Callable[[], bool],
         add: Callable[[int], None],
         end: Callable[[BaseException | None], None],
     ) -> None:
-        self._iterator, self._room, self._add, self._end = iterator, room, add, end
+        self._iterator, self._room, self._hungry, self._add, self._end = iterator, room, hungry, add, end
+        self._pending, self._pending_lock = 0, threading.Lock()
         self._items: dict[int, Any] = {}
         self._drawn = 0
         self._stopped = self._drawing = False
@@ -93,6 +103,7 @@ class Stream:
     def poke(self) -> None:
         """There may be more room now."""
         if self._threaded:
+            self._publish()
             with self._changed:
                 self._changed.notify()
         elif not self._drawing:
@@ -117,6 +128,9 @@ class Stream:
         except NotDumped as error:
             raise not_picklable(tasks[error.at], items[error.at], error) from error.cause
 
+    def item(self, task: int) -> Any:
+        return self._items[task]
+
     def settled(self, tasks: Sequence[int]) -> None:
         for task in tasks:
             self._items.pop(task, None)
@@ -131,23 +145,34 @@ class Stream:
     def _draw(self, room: int) -> None:
         """Up to `room` items, fewer if they come slowly."""
         error: BaseException | None = None
-        start, over = self._drawn, False
+        drawn, over = 0, False
         until = time.monotonic() + DRAW_S
         try:
             for item in islice(self._iterator, room):
-                self._items[self._drawn] = item
-                self._drawn += 1
+                with self._pending_lock:
+                    self._items[self._drawn] = item
+                    self._drawn += 1
+                    self._pending += 1
+                drawn += 1
+                if self._hungry():
+                    self._publish()
                 if time.monotonic() > until:
                     break
             else:
-                over = self._drawn - start < room
-        except Exception as raised:  # whatever the user's iterator raises is handed on
+                over = drawn < room
+        except BaseException as raised:  # whatever the user's iterator raises is handed on, from a thread of ours
             error, over = raised, True
-        if self._drawn > start:
-            self._add(self._drawn - start)
+        self._publish()
         if over and not self._stopped:
             self._stopped = True
             self._end(error)
+
+    def _publish(self) -> None:
+        """Tell of the items that were drawn. The iterator may take its time for the next one."""
+        with self._pending_lock:
+            count, self._pending = self._pending, 0
+        if count:
+            self._add(count)
 
 
 DRAW_S = 0.005

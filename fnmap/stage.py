@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fnmap.errors import CallTimeout, Throttled, WorkerLost
+from fnmap.errors import CallTimeout, TaskTimeout, Throttled, WorkerLost
 from fnmap.format import keys
 from fnmap.format.call import Call, Failure, Job, Place, Report
 from fnmap.format.payload import Values, pack, unpack
@@ -119,12 +119,12 @@ class Stage:
             self._scratch().delete([call.items_key])
         error = future.exception()
         if isinstance(error, (WorkerLost, CallTimeout)) and (standing := self._settle_lost(chunk)):
-            self._accept(chunk, standing, call)  # it had committed before it died
+            self._accept(chunk, standing)  # it had committed before it died
         elif error is None:
             report = future.result()
-            self._accept(chunk, self._keeper.standing(chunk, report) if self._keeper else report, call)
+            self._accept(chunk, self._keeper.standing(chunk, report) if self._keeper else report)
         else:
-            self._fault(chunk, error, call)
+            self._fault(chunk, error)
         self.check_over()
 
     def check_over(self) -> None:
@@ -151,7 +151,7 @@ class Stage:
     def _settle_lost(self, chunk: Chunk) -> Report | None:
         return self._keeper.seal(chunk) if self._keeper else None
 
-    def _accept(self, chunk: Chunk, report: Report, call: Call) -> None:
+    def _accept(self, chunk: Chunk, report: Report) -> None:
         now = time.monotonic()
         failed = {at: f.retryable for at, f in report.failures.items()}
         call_s = report.stats.get("fetch_s", 0.0) + report.stats.get("commit_s", 0.0)
@@ -162,7 +162,7 @@ class Stage:
         positions = dict(zip(chunk.tasks, range(report.ran), strict=False)) if final else {}
         for task in final:
             failure = report.failures[positions[task]]
-            self._fail(task, replace(failure, attempts=self.schedule.tries(task)), call, positions[task])
+            self._fail(task, replace(failure, attempts=self.schedule.tries(task)))
         state = self.schedule.state
         self.source.settled(part.tasks if not failed else [t for t in part.tasks if state[t] >= State.DONE])
 
@@ -175,12 +175,12 @@ class Stage:
         scratch.delete([key])  # what is mapped stays; nothing else will ask for it
         return Values.from_frames(unpack(view), lambda ref: open_object(scratch, ref))
 
-    def _fault(self, chunk: Chunk, error: BaseException, call: Call) -> None:
+    def _fault(self, chunk: Chunk, error: BaseException) -> None:
         now = time.monotonic()
         if isinstance(error, WorkerLost):
             verdict, kind = self.schedule.lost(chunk, error.at), "poisoned"
         elif isinstance(error, CallTimeout):
-            retryable = self.schedule.retry.retries > 0
+            retryable = issubclass(TaskTimeout, self.schedule.retry.on)
             verdict, kind = self.schedule.timed_out(chunk, error.at, retryable, now), "timeout"
         elif isinstance(error, Throttled):
             self.schedule.returned(chunk, now + error.retry_after_s)
@@ -190,11 +190,11 @@ class Stage:
             return
         for task in verdict.exhausted:
             failure = Failure(kind, str(error), log=error.log, attempts=verdict.attempts)
-            self._fail(task, failure, call, list(chunk.tasks).index(task))
+            self._fail(task, failure)
 
-    def _fail(self, task: int, failure: Failure, call: Call, position: int) -> None:
+    def _fail(self, task: int, failure: Failure) -> None:
         if not failure.item:
-            failure = replace(failure, item=short_repr(call.items[position]))
+            failure = replace(failure, item=short_repr(self.source.item(task)))
         self.sink.failed(task, failure)
         if self.sink.gives_up():
             self.schedule.halt()

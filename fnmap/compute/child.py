@@ -9,6 +9,7 @@ import logging
 import mmap
 import os
 import pickle
+import select
 import signal
 import struct
 import sys
@@ -89,6 +90,10 @@ def die_with_parent(lifeline: int) -> None:
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(lifeline, set_signal, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    watch = select.poll()
+    watch.register(lifeline, select.POLLIN)
+    if watch.poll(0):  # it died before that
+        os.killpg(0, signal.SIGKILL)
 
 
 def _wait_and_die(lifeline: int) -> None:

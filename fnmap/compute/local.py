@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from concurrent.futures import Future
 from typing import Any
@@ -68,6 +69,7 @@ class LocalCompute:
             page.truncate(slots * PAGE.size)
             self._page_fd = os.dup(page.fileno())
         self._page = mmap.mmap(self._page_fd, 0)
+        _computes.add(self)
 
     # -- from any thread -------------------------------------------------------------------------------
 
@@ -226,15 +228,19 @@ class LocalCompute:
                 future.set_result(report)
 
     def _echo(self, process: Process) -> None:
-        if text := process.read_output():
+        text = process.read_output()
+        if text:
             say(2, -1, text)
+        elif text is None and process.output in self._watched:  # it and its children have closed theirs
+            self._poll.unregister(process.output)
+            del self._watched[process.output]
 
     def _reap(self, process: Process) -> None:
         self._read(process)  # it may have answered with its last breath
         self._echo(process)
         with self._lock:
             for fd in (process.answers, process.output, process.pidfd):
-                if fd is not None:
+                if fd in self._watched:
                     self._poll.unregister(fd)
                     del self._watched[fd]
             at = self._running(process)
@@ -285,6 +291,25 @@ class LocalCompute:
 
     def _begun(self, process: Process) -> float:
         return float(PAGE.unpack_from(self._page, process.slot * PAGE.size)[3])
+
+
+    def _forked(self) -> None:
+        """In a forked child: the workers are the parent's."""
+        self._closed, self._lock = True, threading.RLock()
+        for process in self._processes.values():
+            process.let_go()
+        self._processes, self._thread = {}, None
+
+
+_computes: weakref.WeakSet[LocalCompute] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for compute in list(_computes):
+        compute._forked()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def say(stream: int, task: int, text: str) -> None:

@@ -66,7 +66,7 @@ class Process:
         numbers = " ".join(map(str, [*theirs, slot]))
         try:
             self.popen = subprocess.Popen(
-                [sys.executable, *_flags(), "-c", _START, *sys.argv[1:], numbers, repr(sys.path)],
+                [interpreter(), *_flags(), "-c", _START, *sys.argv[1:], numbers, repr(import_path())],
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
                 stderr=output_write,
@@ -125,11 +125,21 @@ class Process:
                 del self._buffer[:end]
             yield kind, _aligned(whole)
 
-    def read_output(self) -> str:
-        """What the process or its children wrote to their own standard output or error."""
-        text = _read_some(self.output).decode(errors="replace")
+    def read_output(self) -> str | None:
+        """What the process or its children wrote to their own standard output or error; None at its end."""
+        raw = _read_some(self.output)
+        if raw == b"":
+            return None
+        text = (raw or b"").decode(errors="replace")
         self.tail.extend(text.splitlines(keepends=True))
         return text
+
+    def let_go(self) -> None:
+        """In a forked child: hold nothing that the worker takes for a sign of its parent's life."""
+        for fd in (self._calls, self._lifeline, self.answers, self.output, self.pidfd):
+            if fd is not None:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
     def kill(self) -> None:
         """Kill the process and its children, now."""
@@ -151,11 +161,12 @@ def _aligned(frame: bytearray) -> memoryview:
     return memoryview(frame)[FRAME.size :]
 
 
-def _read_some(fd: int) -> bytes:
+def _read_some(fd: int) -> bytes | None:
+    """What is there now: None if nothing, b"" at the end."""
     try:
         return os.read(fd, READ_BYTES)
     except BlockingIOError:
-        return b""
+        return None
 
 
 def surroundings() -> tuple[str, list[str], dict[bytes, bytes]]:
@@ -165,7 +176,18 @@ def surroundings() -> tuple[str, list[str], dict[bytes, bytes]]:
     except FileNotFoundError:  # it was removed
         folder = ""
     raw = getattr(os.environ, "_data", None)  # the dict behind it: a copy of that costs 0.2 us, not 30
-    return folder, list(sys.path), dict(raw if type(raw) is dict else os.environb)
+    return folder, import_path(), dict(raw if type(raw) is dict else os.environb)
+
+
+def import_path() -> list[str]:
+    """sys.path as text: some put Path objects into it."""
+    return [str(entry) for entry in sys.path]
+
+
+def interpreter() -> str:
+    """The program to start workers with. An embedding program may be none, and says so by an empty name."""
+    found = sys.executable or getattr(sys, "_base_executable", "") or f"{sys.prefix}/bin/python3"
+    return str(found)
 
 
 def _flags() -> list[str]:

@@ -17,6 +17,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -38,16 +39,26 @@ _INSTALLED = _installed()
 
 def _travels_by_value(name: str, module: types.ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    if file is None or name.partition(".")[0] in ("fnmap", "__main__", "__mp_main__"):
+    top = name.partition(".")[0]
+    if file is None or top in ("fnmap", "cloudpickle", "__main__", "__mp_main__"):
         return False
     path = str(file)
-    return path.endswith(".py") and "site-packages" not in path and not path.startswith(_INSTALLED)
+    if not path.endswith(".py") or "site-packages" in path or path.startswith(_INSTALLED):
+        return False
+    folder = Path(getattr(sys.modules.get(top), "__file__", None) or path).parent
+    return not _holds_installed(folder) and not _holds_installed(folder.parent)
+
+
+@functools.cache
+def _holds_installed(folder: Path) -> bool:
+    """Did pip put packages there, as it does with --target?"""
+    return any(folder.glob("*.dist-info"))
 
 
 def user_modules() -> list[types.ModuleType]:
     """Loaded modules that are the user's own: Python source outside of what is installed."""
     global _last
-    if len(sys.modules) == _last[0]:  # a module that takes another's place has its name, and names count here
+    if len(sys.modules) == _last[0] and all(sys.modules.get(m.__name__) is m for m in _last[1]):
         return _last[1]
     found = []
     for name, module in list(sys.modules.items()):
@@ -72,7 +83,7 @@ def _by_value() -> Iterator[None]:
     process, so it is left as it was found."""
     with _lock:
         before = cloudpickle.list_registry_pickle_by_value()
-        ours = [m for m in user_modules() if m.__name__ not in before]
+        ours = [m for m in user_modules() if m.__name__ not in before and sys.modules.get(m.__name__) is m]
         for module in ours:
             cloudpickle.register_pickle_by_value(module)
         try:
@@ -101,7 +112,7 @@ class _WholeHome(_Whole):
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) and obj.__module__ not in sys.modules and "<locals>" not in obj.__qualname__:
-            return home_class, (obj.__module__, obj.__qualname__)
+            return home_class, (obj.__module__, obj.__qualname__, _tracker_id(obj))
         return super().reducer_override(obj)
 
 
@@ -145,8 +156,17 @@ def _with_cache(fn: Callable[..., Any], parameters: dict[str, Any]) -> Callable[
     return cached
 
 
-def home_class(module: str, qualname: str) -> Any:
-    """The class of that name, imported where it is asked for."""
+def _tracker_id(obj: type) -> str | None:
+    """What cloudpickle calls a class that came here by value, so that its home can tell it."""
+    known: str | None = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(obj)
+    return known
+
+
+def home_class(module: str, qualname: str, tracker_id: str | None) -> Any:
+    """The very class where this is the process that it left from, else the class of that name, imported."""
+    known = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
+    if known is not None:
+        return known
     return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
 
 
