@@ -41,6 +41,8 @@ class RunInfo:
 def list_runs(store: Store) -> list[RunInfo]:
     """The named runs of a store, newest first."""
     names = {keys.run_of(key) for key in store.list("run/")}
+    for name in names:
+        live_here(store, name)  # the end of a run of ours may be on its way
     infos = [_info(store, name, plan) for name in names if (plan := read_plan(store, name)) is not None]
     return sorted(infos, key=lambda info: info.started, reverse=True)
 

@@ -100,11 +100,12 @@ class Results:
         """Forget results of the tasks before `upto`."""
         if upto <= self.released:
             return
-        gone = set(self._where[: upto - self.released])
+        for number in set(self._where[: upto - self.released]) - {-1}:
+            part = self._parts.get(number)
+            if part is not None and max(part.tasks) < upto:
+                del self._parts[number]
         del self._where[: upto - self.released]
-        for number in gone - set(self._where[:1]):
-            if (part := self._parts.pop(number, None)) in self.order:
-                self.order.remove(part)
+        self.order[:] = [part for part in self.order if max(part.tasks) >= upto]
         for task in range(self.released, upto):
             self.failures.pop(task, None)
         self.released = upto

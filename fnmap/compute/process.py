@@ -12,6 +12,7 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 
 from fnmap.compute.child import CALL, FRAME, WORLD, send
 from fnmap.format.call import Call, Report
@@ -186,8 +187,8 @@ def import_path() -> list[str]:
 
 def interpreter() -> str:
     """The program to start workers with. An embedding program may be none, and says so by an empty name."""
-    found = sys.executable or getattr(sys, "_base_executable", "") or f"{sys.prefix}/bin/python3"
-    return str(found)
+    own = Path(sys.prefix, "bin", "python3")
+    return sys.executable or (str(own) if own.exists() else str(getattr(sys, "_base_executable", "python3")))
 
 
 def _flags() -> list[str]:
