@@ -31,6 +31,7 @@ def test_one_result_is_there_before_the_others(local, gate):
     assert run[0] == "there"
     assert run.status.running == 1
     gate.open()
+    assert run.wait()
 
 
 def test_ordered_results_come_in_the_order_of_the_items(local, gate):
