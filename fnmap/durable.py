@@ -38,6 +38,7 @@ class Durable:
 
     def __init__(self, store: Store, name: str, number: int) -> None:
         self.store, self.name, self.number = store, name, number
+        self.live: Run | None = None  # so that `live_here` finds it, though its holder has let go of it
 
     def place(self, chunk: Chunk) -> Place:
         """Where the chunk's one result is committed."""
@@ -98,7 +99,9 @@ def begin(
 
 def hold(run: Run, store: Store, number: int) -> None:
     """The run is driven from here, as its driver of that number."""
-    run.ledger.keep(Durable(store, run.id, number))
+    durable = Durable(store, run.id, number)
+    durable.live = run
+    run.ledger.keep(durable)
     _live[store, run.id] = run
 
 

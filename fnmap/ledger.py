@@ -218,6 +218,8 @@ class Ledger:
         finally:
             with self._changed:
                 self._told_end = True
+                if self.durable is not None:
+                    self.durable.live = None
                 self._changed.notify_all()
 
     def emit(self, event: Event) -> None:

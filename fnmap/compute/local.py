@@ -166,12 +166,14 @@ class LocalCompute:
             if self._timers:
                 with self._lock:
                     timeout = math.ceil(1e3 * min(LONG_S, max(0.0, self._timers[0][0] - time.monotonic())))
-            for fd, _ in self._poll.poll(timeout):
+            ready = [(fd, self._watched.get(fd)) for fd, _ in self._poll.poll(timeout)]
+            for fd, watched in ready:
                 if fd == self._wake_read:
                     with contextlib.suppress(BlockingIOError):
                         os.read(fd, 4096)
-                elif fd in self._watched:  # else it was of a process that was reaped in this very round
-                    self._handle(*self._watched[fd])
+                elif watched is not None and self._watched.get(fd) is watched:
+                    # else a process was reaped in this very round, and the number may be another's by now
+                    self._handle(*watched)
             if self._timers:
                 self._enforce_limits()
         os.close(self._wake_read)
