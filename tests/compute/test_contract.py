@@ -15,8 +15,8 @@ from fnmap.testing import ClosedComputeContract, ComputeContract
 class TestInline(ComputeContract):
     @pytest.fixture(scope="class")
     @classmethod
-    def compute(cls) -> Iterator[Compute]:
-        yield InlineCompute()
+    def compute(cls) -> Compute:
+        return InlineCompute()
 
 
 class TestLocal(ComputeContract):
