@@ -117,7 +117,7 @@ class Ledger:
             self.results.order[:] = [part for part in self.results.order if part.values is not NOTHING]
             self.ended, self.error, self.cancelled = False, None, False
             self._telling_end = self._told_end = False
-            stage.error, stage.over, stage.stopped, stage.told = None, False, False, False
+            stage.error, stage.over, stage.stopped = None, False, False
             stage.schedule.resume()
 
     def finish_telling(self) -> None:

@@ -114,7 +114,7 @@ class Results:
         """What is raised for a task that failed: the exception of its function, as its own type, or ours."""
         failure = self.failures[task]
         exception = _exception(failure)
-        if exception is None:
+        if not isinstance(exception, Exception):  # a SystemExit of the task must not end the caller's program
             return self.task_error(task)
         _add_note(exception, self._note(task, failure))
         return exception

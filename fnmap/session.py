@@ -70,9 +70,8 @@ class Session:
         _sessions.add(self)
         self._scratch: Store | None = None
         self.jobs: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], dict[Any, Job]]] = weakref.WeakKeyDictionary()
-        self._stages: list[Stage] = []
+        self._stages: dict[int, Stage] = {}  # by number; the next to be asked comes first
         self._driven = 0  # stages so far
-        self._turn = 0
         self._busy = 0
         self._pumping = threading.local()
         self._timer: threading.Timer | None = None
@@ -199,7 +198,7 @@ class Session:
                 raise RunError(f"this session is {why}; make a new one")
             stage.number = self._driven
             self._driven += 1
-            self._stages.append(stage)
+            self._stages[stage.number] = stage
             stage.check_over()
         if stage.over:  # there was nothing to do
             self._tell(stage)
@@ -237,7 +236,8 @@ class Session:
             if self.closed:
                 return
             self.closed = True
-            stages, self._stages = self._stages, []
+            stages = list(self._stages.values())
+            self._stages = {}
         for stage in stages:
             with self.lock:
                 stage.abort(RunError("the session was closed while the run was live"))
@@ -262,12 +262,14 @@ class Session:
 
     def wait(self) -> None:
         """Wait for all live runs to end. A run over an iterator that nobody takes from is cancelled."""
-        for stage in list(self._stages):
+        for stage in list(self._stages.values()):
             stage.sink.finish()
 
     def _tell(self, stage: Stage) -> None:
         stage.sink.tell()
-        stage.told = stage.over
+        if stage.over:
+            with self.lock:
+                self._stages.pop(stage.number, None)
 
     def _kill(self, future: Future[Report]) -> None:
         if isinstance(self.compute, Kill):
@@ -276,15 +278,13 @@ class Session:
     def _pick(self) -> tuple[Stage, Chunk] | None:
         """The next chunk, taking the stages in turn."""
         with self.lock:
-            self._stages = [s for s in self._stages if not s.told]
             limits, floor = self.compute.limits, getattr(self._pumping, "floor", 0)
             if self.closed or (self._busy >= limits.slots and not limits.in_process):
                 return None
-            now, count = time.monotonic(), len(self._stages)
-            for step in range(count):
-                stage = self._stages[(self._turn + step) % count]
+            now = time.monotonic()
+            for stage in self._stages.values():
                 if stage.number >= floor and (chunk := stage.schedule.next(now)) is not None:
-                    self._turn = (self._turn + step + 1) % count
+                    self._stages[stage.number] = self._stages.pop(stage.number)  # the others come first now
                     self._busy += 1
                     return stage, chunk
             self._set_timer(now)
@@ -341,7 +341,7 @@ class Session:
         self.pump()
 
     def _set_timer(self, now: float) -> None:
-        wakes = [w for s in self._stages if (w := s.schedule.wake_at()) is not None]
+        wakes = [w for s in self._stages.values() if (w := s.schedule.wake_at()) is not None]
         if not wakes or (self._timer_at is not None and self._timer_at <= min(wakes)):
             return
         if self._timer is not None:

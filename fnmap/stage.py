@@ -84,7 +84,7 @@ class Stage:
     ) -> None:
         self.run_id, self.schedule, self.source, self.job, self.sink = run_id, schedule, source, job, sink
         self.error: BaseException | None = None
-        self.over = self.stopped = self.told = False
+        self.over = self.stopped = False
         self.running: dict[int, tuple[Call, Future[Report]]] = {}
         self._keeper = keeper
         self.number = 0  # among the stages of its session

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from gates import Gate
 
 import fnmap
 
@@ -48,42 +47,6 @@ def session(request) -> fnmap.Session:
     return request.getfixturevalue(request.param)
 
 
-class Gate:
-    """A named pipe: tasks wait at it, or say through it that they have begun."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = str(path)
-        self._fd = os.open(path, os.O_RDWR)
-
-    def open(self, tasks: int = 1) -> None:
-        """Let so many tasks pass."""
-        os.write(self._fd, b"." * tasks)
-
-    def heard(self, lines: int = 1) -> list[str]:
-        """Wait until tasks have said so many lines."""
-        text = b""
-        while text.count(b"\n") < lines:
-            text += os.read(self._fd, 1)
-        return text.decode().splitlines()
-
-    def free(self) -> None:
-        """Let pass whoever comes late, or was forgotten; hence the pipe stays open."""
-        self.open(64)
-
-
-def wait_at(gate: str) -> None:
-    """Called by a task."""
-    with Path(gate).open("rb", buffering=0) as pipe:
-        pipe.read(1)
-
-
-def say_at(gate: str, text: object = "") -> None:
-    """Called by a task."""
-    with Path(gate).open("wb", buffering=0) as pipe:
-        pipe.write(f"{text}\n".encode())
-
-
 @pytest.fixture
 def gate(tmp_path) -> Iterator[Gate]:
     gate = Gate(tmp_path / "gate")
@@ -112,16 +75,3 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-def gone(pid: int) -> bool:
-    """Wait until the process, which need not be our child, has ended."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    import select
-
-    ended = bool(select.select([fd], [], [], 5)[0])
-    os.close(fd)
-    return ended

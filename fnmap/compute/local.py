@@ -89,6 +89,7 @@ class LocalCompute:
         with self._lock:
             for process in self._processes.values():
                 if process.future is future:
+                    process.killed_for = WorkerLost("the call was withdrawn while it ran")
                     process.kill()
             for waiting in [w for w in self._queue if w[1] is future]:
                 self._queue.remove(waiting)

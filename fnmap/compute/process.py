@@ -143,9 +143,13 @@ class Process:
                     os.close(fd)
 
     def kill(self) -> None:
-        """Kill the process and its children, now."""
+        """Kill the process and its children, now; those too that have left its group."""
+        strays = [pid for pid in descendants(self.pid) if pid != self.pid]
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
     def wait(self) -> str:
         """Reap a process that has ended; says how it ended."""
@@ -168,6 +172,16 @@ def _read_some(fd: int) -> bytes | None:
         return os.read(fd, READ_BYTES)
     except BlockingIOError:
         return None
+
+
+def descendants(pid: int) -> list[int]:
+    """The process, its children and theirs, where Linux tells."""
+    found = [pid]
+    for parent in found:  # grows as it goes
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def surroundings() -> tuple[str, list[str], dict[bytes, bytes]]:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 
 import pytest
-from conftest import say_at, wait_at
+from gates import say_at, wait_at
 
 import fnmap
 

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import wait_at
+from gates import wait_at
 
 import fnmap
 from fnmap.errors import NotCallable, NotPicklable, RunBusy, RunNotFound, UsageError

@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import wait_at
+from gates import wait_at
 
 import fnmap
 from fnmap.errors import RunBusy, RunError, TaskError

@@ -6,7 +6,7 @@ import logging
 import threading
 
 import pytest
-from conftest import wait_at
+from gates import wait_at
 
 import fnmap
 from fnmap.errors import ResultLost, TaskError, TaskTimeout

@@ -14,7 +14,7 @@ from enum import Enum
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import say_at, wait_at
+from gates import say_at, wait_at
 
 import fnmap
 

@@ -6,7 +6,7 @@ import functools
 import operator
 
 import pytest
-from conftest import wait_at
+from gates import wait_at
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

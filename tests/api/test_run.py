@@ -6,7 +6,7 @@ import pickle
 import threading
 
 import pytest
-from conftest import say_at, wait_at
+from gates import say_at, wait_at
 
 import fnmap
 from fnmap.errors import RunCancelled, RunError, TaskError

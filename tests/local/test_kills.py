@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import gone, say_at, wait_at
+from gates import gone, say_at, wait_at
 
 import fnmap
 from fnmap.errors import TaskPoisoned, TaskTimeout

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import gone
+from gates import gone
 
 import fnmap
 
