@@ -148,7 +148,7 @@ class Ledger:
             self.schedule.close()
             self.stage.check_over()
             self._changed.notify_all()
-        self.tell()
+        self.session.tell(self.stage)
 
     def want_all(self) -> None:
         """All results are wanted at once: a stream is drawn to its end, and nothing is released."""

@@ -201,7 +201,7 @@ class Session:
             self._stages[stage.number] = stage
             stage.check_over()
         if stage.over:  # there was nothing to do
-            self._tell(stage)
+            self.tell(stage)
         self.pump()
 
     def pump(self) -> None:
@@ -228,7 +228,7 @@ class Session:
             stage.check_over()
         for future in futures:
             self._kill(future)
-        self._tell(stage)
+        self.tell(stage)
 
     def close(self) -> None:
         """Stop all runs, workers and threads, and remove the scratch objects."""
@@ -242,7 +242,7 @@ class Session:
             with self.lock:
                 stage.abort(RunError("the session was closed while the run was live"))
                 stage.check_over()
-            self._tell(stage)
+            self.tell(stage)
         self.compute.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -265,7 +265,8 @@ class Session:
         for stage in list(self._stages.values()):
             stage.sink.finish()
 
-    def _tell(self, stage: Stage) -> None:
+    def tell(self, stage: Stage) -> None:
+        """Hand on what has changed; a stage that is over is let go."""
         stage.sink.tell()
         if stage.over:
             with self.lock:
@@ -304,7 +305,7 @@ class Session:
                 self._busy -= 1
                 stage.refuse(chunk, error)
                 stage.check_over()
-            self._tell(stage)
+            self.tell(stage)
             if not isinstance(error, Exception):
                 raise
             return
@@ -337,7 +338,7 @@ class Session:
                 log.debug("the answer of chunk %d", chunk.id, exc_info=True)
                 stage.abort(error)
                 stage.end()
-        self._tell(stage)
+        self.tell(stage)
         self.pump()
 
     def _set_timer(self, now: float) -> None:

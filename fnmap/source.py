@@ -115,11 +115,13 @@ class Stream:
                 self._drawing = False
 
     def stop(self) -> None:
-        """Draw no more."""
+        """Draw no more, and let go of the iterator."""
         self._stopped = True
         if self._threaded:
             with self._changed:
                 self._changed.notify()
+        else:
+            self._iterator = iter(())
 
     def encode(self, tasks: Sequence[int]) -> Values:
         items = [self._items[t] for t in tasks]
@@ -141,6 +143,7 @@ class Stream:
                 self._changed.wait_for(lambda: self._stopped or self._room() > 0)
             if not self._stopped:
                 self._draw(self._room())
+        self._iterator = iter(())
 
     def _draw(self, room: int) -> None:
         """Up to `room` items, fewer if they come slowly."""
