@@ -29,8 +29,8 @@ class FileStore:
     """Keeps the object `key` in the file `root/key`, and what is not yet whole in `root/.tmp/`.
 
     With `sync`, an object that `put` or `create` has returned from survives a loss of power: its bytes
-    are flushed before it gets its name, and its name before the return; that costs about as much as ten
-    writes. Without, an object survives the death of any process at any instruction, whole or not there;
+    are flushed before it gets its name, and its name before the return; that costs several times the
+    write. Without, an object survives the death of any process at any instruction, whole or not there;
     after a loss of power it may be damaged, which named runs notice, and do that chunk again.
     Deletions are not flushed. A folder cannot hold both the keys "a" and "a/b": UsageError.
     """
