@@ -1,8 +1,8 @@
 """fnmap: map a Python function over many inputs, on the cores of a laptop or on thousands of cloud workers.
 
-    run = fnmap.map(price_deal, deals)   # starts at once, never blocks
-    prices = list(run)                   # in the order of the deals
-    run.table()                          # the same as an Arrow table
+run = fnmap.map(price_deal, deals)   # starts at once, never blocks
+prices = list(run)                   # in the order of the deals
+run.table()                          # the same as an Arrow table
 """
 
 from importlib import import_module

@@ -3,7 +3,9 @@
 FnmapError
 ├── UsageError (ValueError)          a parameter is wrong: names it, its value and what to do
 │   ├── NotCallable (TypeError)      the function is not callable
-│   └── NotPicklable (TypeError)     a function or an item cannot travel to a worker
+│   ├── NotPicklable (TypeError)     a function or an item cannot travel to a worker
+│   ├── NotCacheable                 it cannot be told whether a cached result would still be right
+│   └── PlanError                    a plan's stages, names or dependencies do not fit together
 ├── StoreError                       bytes could not be read or written
 │   ├── MissingKey (KeyError)        no object at that key
 │   ├── StoreFull (OSError)          no space, or over quota
@@ -15,10 +17,12 @@ FnmapError
 ├── TaskError                        what became of one task that did not succeed
 │   ├── TaskTimeout (TimeoutError)   it ran over `timeout=`
 │   ├── TaskPoisoned                 it killed every worker that tried it
+│   ├── UpstreamFailed               a task that it depends on has no result
 │   └── ResultLost                   it ran, but its result or exception cannot be pickled or read back
 └── RunError                         a run as a whole
     ├── RunNotFound (LookupError)    no run of that name or id
     ├── RunBusy                      another live run holds that name
+    ├── RunTakenOver                 another driver has taken up this run
     ├── RunCancelled                 the run was cancelled before this result was there
     └── ResultsReleased              a streamed run has already given this result away
 
@@ -42,6 +46,14 @@ class NotCallable(UsageError, TypeError):
 
 class NotPicklable(UsageError, TypeError):
     """A function or an item cannot be sent to a worker."""
+
+
+class NotCacheable(UsageError):
+    """What the function is made of cannot be told apart from another that differs, so its results are not reused."""
+
+
+class PlanError(UsageError):
+    """The stages of a plan do not fit together: a circle, a dangling reference, a name that is there twice."""
 
 
 class StoreError(FnmapError):
@@ -145,6 +157,10 @@ class TaskPoisoned(TaskError):
     """The task killed its worker on every attempt."""
 
 
+class UpstreamFailed(TaskError):
+    """A task that this one depends on has no result, so it was not run."""
+
+
 class ResultLost(TaskError):
     """The task ran, but its result or its exception cannot be pickled, or cannot be read back here."""
 
@@ -159,6 +175,10 @@ class RunNotFound(RunError, LookupError):
 
 class RunBusy(RunError):
     """Another live run holds that name."""
+
+
+class RunTakenOver(RunError):
+    """Another driver has taken up this run, since this one was not heard of; `attach` shows what it does."""
 
 
 class RunCancelled(RunError):

@@ -25,6 +25,7 @@ from fnmap.compute.open import open_compute
 from fnmap.errors import RunError, UsageError
 from fnmap.format.call import Form, Job, Report
 from fnmap.mapping import start_call, start_map
+from fnmap.planning.board import Board
 from fnmap.planning.policy import Retry
 from fnmap.planning.schedule import Chunk
 from fnmap.run import Errors, Run
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BUDGET_CHUNKS = 4  # a call that takes so many times what was aimed at hands back what it has not begun
+AHEAD_S = 0.25  # calls of longer tasks are not put in line: what is urgent would have to wait for them
 
 
 class Session:
@@ -70,8 +72,8 @@ class Session:
         _sessions.add(self)
         self._scratch: Store | None = None
         self.jobs: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], dict[Any, Job]]] = weakref.WeakKeyDictionary()
-        self._stages: dict[int, Stage] = {}  # by number; the next to be asked comes first
-        self._driven = 0  # stages so far
+        self._board = Board()
+        self._driven = 0  # runs so far
         self._busy = 0
         self._pumping = threading.local()
         self._timer: threading.Timer | None = None
@@ -190,18 +192,21 @@ class Session:
 
     # -- driving ---------------------------------------------------------------------------------------
 
-    def drive(self, stage: Stage) -> None:
-        """Take up a stage; its first calls leave before this returns."""
+    def drive(self, *stages: Stage, priority: int = 0) -> None:
+        """Take up the stages of a run, each after those that it depends on; its first calls leave before this
+        returns."""
         with self.lock:
             if not self.usable:
                 why = "closed" if self.closed else "of the process that this one was forked from"
                 raise RunError(f"this session is {why}; make a new one")
-            stage.number = self._driven
+            party = self._board.add(list(stages), priority)
             self._driven += 1
-            self._stages[stage.number] = stage
-            stage.check_over()
-        if stage.over:  # there was nothing to do
-            self.tell(stage)
+            for stage in stages:
+                stage.party = party
+                stage.check_over()
+        for stage in stages:
+            if stage.over:  # there was nothing to do
+                self.tell(stage)
         self.pump()
 
     def pump(self) -> None:
@@ -236,8 +241,8 @@ class Session:
             if self.closed:
                 return
             self.closed = True
-            stages = list(self._stages.values())
-            self._stages = {}
+            stages = list(self._board.stages())
+            self._board = Board()
         for stage in stages:
             with self.lock:
                 stage.abort(RunError("the session was closed while the run was live"))
@@ -262,15 +267,15 @@ class Session:
 
     def wait(self) -> None:
         """Wait for all live runs to end. A run over an iterator that nobody takes from is cancelled."""
-        for stage in list(self._stages.values()):
+        for stage in list(self._board.stages()):
             stage.sink.finish()
 
     def tell(self, stage: Stage) -> None:
         """Hand on what has changed; a stage that is over is let go."""
         stage.sink.tell()
-        if stage.over:
+        if stage.over and (party := stage.party) is not None and all(s.over for s in party.stages):
             with self.lock:
-                self._stages.pop(stage.number, None)
+                self._board.remove(party)
 
     def _kill(self, future: Future[Report]) -> None:
         if isinstance(self.compute, Kill):
@@ -280,16 +285,16 @@ class Session:
         """The next chunk, taking the stages in turn."""
         with self.lock:
             limits, floor = self.compute.limits, getattr(self._pumping, "floor", 0)
-            if self.closed or (self._busy >= limits.slots and not limits.in_process):
+            full = self._busy >= limits.slots and not limits.in_process
+            if self.closed or (full and self._busy >= limits.slots + limits.ahead):
                 return None
             now = time.monotonic()
-            for stage in self._stages.values():
-                if stage.number >= floor and (chunk := stage.schedule.next(now)) is not None:
-                    self._stages[stage.number] = self._stages.pop(stage.number)  # the others come first now
-                    self._busy += 1
-                    return stage, chunk
-            self._set_timer(now)
-            return None
+            picked = self._board.next(now, since=floor, within_s=AHEAD_S if full else None)
+            if picked is None:
+                self._set_timer(now)
+                return None
+            self._busy += 1
+            return picked[1:]
 
     def _launch(self, stage: Stage, chunk: Chunk) -> None:
         limits = self.compute.limits
@@ -302,7 +307,7 @@ class Session:
             # A pickling, store or compute error, or Ctrl-C while a call runs in this thread: the run ends
             # with it, and so its owner is told. What is no mere error goes on up.
             with self.lock:
-                self._busy -= 1
+                self._came_back(stage)
                 stage.refuse(chunk, error)
                 stage.check_over()
             self.tell(stage)
@@ -310,7 +315,7 @@ class Session:
                 raise
             return
         with self.lock:
-            stage.running[chunk.id] = (call, future)
+            stage.running[chunk.id, chunk.attempt] = (call, future)
             stopped = stage.stopped
         if stopped:
             self._kill(future)  # it was cancelled between its choice and its start
@@ -331,23 +336,31 @@ class Session:
 
     def _done(self, stage: Stage, chunk: Chunk, future: Future[Report]) -> None:
         with self.lock:
-            self._busy -= 1
+            self._came_back(stage)
             try:
                 stage.done(chunk, future)
             except Exception as error:  # the store cannot be read, or a user's class: the run ends, it never hangs
                 log.debug("the answer of chunk %d", chunk.id, exc_info=True)
                 stage.abort(error)
                 stage.end()
+            twins = stage.twins(chunk)
+        for twin in twins:
+            self._kill(twin)
         self.tell(stage)
         self.pump()
 
+    def _came_back(self, stage: Stage) -> None:
+        self._busy -= 1
+        if stage.party is not None:
+            stage.party.out -= 1
+
     def _set_timer(self, now: float) -> None:
-        wakes = [w for s in self._stages.values() if (w := s.schedule.wake_at()) is not None]
-        if not wakes or (self._timer_at is not None and self._timer_at <= min(wakes)):
+        wake_at = self._board.wake_at()
+        if wake_at is None or (self._timer_at is not None and self._timer_at <= wake_at):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = min(wakes)
+        self._timer_at = wake_at
         self._timer = threading.Timer(min(max(0.0, self._timer_at - now), threading.TIMEOUT_MAX), self._wake)
         self._timer.daemon = True
         self._timer.start()

@@ -13,6 +13,7 @@ from fnmap.errors import CallTimeout, TaskTimeout, Throttled, WorkerLost
 from fnmap.format import keys
 from fnmap.format.call import Call, Failure, Job, Place, Report
 from fnmap.format.payload import Values, pack, unpack
+from fnmap.planning.board import Party
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.source import Source
 from fnmap.storage.base import Store, create_parts, open_object
@@ -85,9 +86,9 @@ class Stage:
         self.run_id, self.schedule, self.source, self.job, self.sink = run_id, schedule, source, job, sink
         self.error: BaseException | None = None
         self.over = self.stopped = False
-        self.running: dict[int, tuple[Call, Future[Report]]] = {}
+        self.running: dict[tuple[int, int], tuple[Call, Future[Report]]] = {}  # by chunk and attempt
         self._keeper = keeper
-        self.number = 0  # among the stages of its session
+        self.party: Party | None = None  # of its session's board
 
     def call(self, chunk: Chunk, *, payload_bytes: int, budget_s: float | None) -> Call:
         """What to send for this chunk."""
@@ -114,10 +115,12 @@ class Stage:
 
     def done(self, chunk: Chunk, future: Future[Report]) -> None:
         """A call has ended, in whatever way."""
-        call, _ = self.running.pop(chunk.id)
+        call, _ = self.running.pop((chunk.id, chunk.attempt))
         if call.items_key is not None:
             self._scratch().delete([call.items_key])
         error = future.exception()
+        if not self.schedule.is_live(chunk):
+            return  # its backup has answered, or what it backs
         if isinstance(error, (WorkerLost, CallTimeout)) and (standing := self._settle_lost(chunk)):
             self._accept(chunk, standing)  # it had committed before it died
         elif error is None:
@@ -126,6 +129,12 @@ class Stage:
         else:
             self._fault(chunk, error)
         self.check_over()
+
+    def twins(self, chunk: Chunk) -> list[Future[Report]]:
+        """Other attempts of a chunk that has been answered."""
+        if not self.schedule.backups or self.schedule.is_live(chunk):
+            return []
+        return [future for (id_, _), (_, future) in self.running.items() if id_ == chunk.id]
 
     def check_over(self) -> None:
         """Tell the sink once everything has ended."""
@@ -149,7 +158,9 @@ class Stage:
         self.schedule.halt()
 
     def _settle_lost(self, chunk: Chunk) -> Report | None:
-        return self._keeper.seal(chunk) if self._keeper else None
+        if self._keeper is None or self.schedule.has_twin(chunk):
+            return None  # nothing can be committed late, or its twin may commit yet
+        return self._keeper.seal(chunk)
 
     def _accept(self, chunk: Chunk, report: Report) -> None:
         now = time.monotonic()

@@ -13,8 +13,10 @@ from fnmap.format.call import Call, Report
 class Limits:
     """What a compute can take.
 
-    `slots`: calls at once. `payload_bytes`: the largest message each way; what is larger goes through
-    the scratch store. `chunk_s`: how long a call should take for its way not to matter.
+    `slots`: calls at once. `ahead`: short calls more that it may hold, to start each the moment a slot is
+    free. `backups`: a second attempt of a call that straggles may be faster. `payload_bytes`: the largest
+    message each way; what is larger goes through the scratch store. `chunk_s`: how long a call should take
+    for its way not to matter.
     `in_process`: calls run inside `submit`, in the caller's thread.
     """
 
@@ -22,6 +24,8 @@ class Limits:
     payload_bytes: int = 1 << 62
     chunk_s: float = 0.1
     in_process: bool = False
+    ahead: int = 0
+    backups: bool = False
 
 
 @runtime_checkable

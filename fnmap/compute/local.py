@@ -51,7 +51,7 @@ class LocalCompute:
         if workers is not None and (not isinstance(workers, int) or workers < 1):
             raise UsageError(f"workers must be an int >= 1; got {workers!r}")
         slots = workers or cores()
-        self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES)
+        self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES, ahead=slots)
         self._lock = threading.RLock()
         self._processes: dict[int, Process] = {}  # by slot
         self._idle: list[Process] = []
@@ -294,7 +294,6 @@ class LocalCompute:
 
     def _begun(self, process: Process) -> float:
         return float(PAGE.unpack_from(self._page, process.slot * PAGE.size)[3])
-
 
     def _forked(self) -> None:
         """In a forked child: the workers are the parent's."""

@@ -21,9 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def check_name(name: str) -> str:
     """A run's name, if it can be one."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(
-            f"name must be 1-100 letters, digits, '.', '_' or '-', first a letter or digit; got {name!r}"
-        )
+        raise UsageError(f"name must be 1-100 letters, digits, '.', '_' or '-', first a letter or digit; got {name!r}")
     return name
 
 

@@ -13,13 +13,15 @@ class Retry:
     """How often a task whose function raised is tried again.
 
     `retries` more attempts, for exceptions of the types `on`, the k-th of them after
-    min(`backoff_s` * 2**(k-1), `max_backoff_s`) seconds.
+    min(`backoff_s` * 2**(k-1), `max_backoff_s`) seconds, with `memory_factor`**k times the memory where the
+    compute can choose it.
     """
 
     retries: int
     on: tuple[type[BaseException], ...] = (Exception,)
     backoff_s: float = 0.1
     max_backoff_s: float = 30.0
+    memory_factor: float = 1.0
 
     def delay_s(self, failures: int) -> float:
         """Seconds to wait after this many failures of one task."""
@@ -61,6 +63,18 @@ class ChunkPolicy:
         target = max(self.target_s, small_s) / max(task_s, 1e-9)
         return max(1, min(ready, int(min(target, tail, self.most_tasks, largest_done * self.growth))))
 
+
+def straggles_after_s(done: int, total: int, median_s: float) -> float:
+    """How long a call may run before it gets a backup. `median_s`: what the calls that are done say of one like it.
+
+    The rule of Cubed and MapReduce: only when ten tasks and half of all are done, and at three times the median.
+    """
+    known = done >= BACKUP_TASKS and 2 * done >= total
+    return max(BACKUP_LEAST_S, BACKUP_FACTOR * median_s) if known else float("inf")
+
+
+BACKUP_TASKS, BACKUP_FACTOR = 10, 3.0
+BACKUP_LEAST_S = 0.5  # less is noise
 
 TAIL_PARTS = 4  # towards the end a chunk is at most this part of a slot's share of what is left
 SMALL_S = 0.003  # no use in a chunk shorter than this

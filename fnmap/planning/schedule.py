@@ -1,7 +1,7 @@
-"""Which tasks run next, and what becomes of each: facts in, decisions out, no I/O and no clock.
+"""Which tasks of a stage run next, and what becomes of each: facts in, decisions out, no I/O and no clock.
 
-Whoever drives it reports facts (`add`, `close`, `reported`, `lost`, `timed_out`, `halt`) with the time of
-their own clock, and asks `next(now)` for the next chunk to submit. State is columns: a byte a task.
+Whoever drives it reports facts (`add`, `release`, `close`, `reported`, `lost`, `timed_out`, `halt`) with the
+time of their own clock, and asks `next(now)` for the next chunk to submit. State is columns: a byte a task.
 """
 
 from __future__ import annotations
@@ -9,29 +9,35 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
+from typing import Any
 
-from fnmap.planning.policy import INFRA_RETRIES, SPLIT_WAYS, ChunkPolicy, Retry
+from fnmap.planning.policy import INFRA_RETRIES, SPLIT_WAYS, ChunkPolicy, Retry, straggles_after_s
+from fnmap.planning.queue import Fifo, LongestFirst, plain
 
 
 class State(IntEnum):
     """Where a task is."""
 
-    WAITING = 0
+    WAITING = 0  # for a slot, or for what it depends on
     RUNNING = 1
     DONE = 2
     FAILED = 3
+    SKIPPED = 4  # what it depends on has failed
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tasks that run together in one call. `attempt` counts from 1, over losses and retries alike."""
+    """Tasks that run together in one call. `attempt` counts from 1, over losses, retries and backups alike;
+    `memory`: how many times the usual memory the call should get."""
 
     id: int
     tasks: Sequence[int]
     attempt: int = 1
+    memory: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ class Schedule:
     """The schedule of one stage.
 
     `costs`: what each task is expected to take, in any unit: the longest start first. Without them tasks
-    start in their own order.
+    start in their own order. `limit`: calls at once. `backups`: a call that straggles is tried a second time
+    beside the first, and the first to answer counts.
     """
 
     def __init__(
@@ -56,48 +63,55 @@ class Schedule:
         chunks: ChunkPolicy,
         retry: Retry,
         costs: Sequence[float] | None = None,
+        limit: int | None = None,
+        backups: bool = False,
         first_id: int = 0,
     ) -> None:
-        self.slots, self.chunks, self.retry = slots, chunks, retry
+        self.slots, self.chunks, self.retry, self.limit, self.backups = slots, chunks, retry, limit, backups
         self.state = bytearray()
         self.halted = False
         self.closed = False
         self.task_s: float | None = None
-        self.costs = costs
-        self._fresh: deque[Sequence[int]] = deque()  # tasks that were never tried, in pieces of any size
+        self.costs = None if costs is None else _column(costs)
+        self._fresh: Any = Fifo() if costs is None else LongestFirst(self.costs)  # never tried
         self._again: deque[Chunk] = deque()  # chunks to try once more, as they are
         self._later: list[tuple[float, int, Chunk]] = []  # a heap by time: retries that wait
-        self._waiting = 0
-        self._cost_left = 0.0
-        self._counts = [0, 0, 0, 0]
-        self._running: dict[int, Chunk] = {}
+        self._counts = [0] * len(State)
+        self._running: dict[int, tuple[Chunk, float]] = {}  # with the time of its start
+        self._twins: dict[int, int] = {}  # chunks that have a backup: how many of the two are out
         self._losses: dict[int, int] = {}
         self._failures: dict[int, int] = {}
         self._largest_done, self._call_s = 1, math.inf
+        self._paces: deque[float] = deque(maxlen=PACES)  # seconds for a unit of cost, of the latest calls
         self._next_id = first_id
 
     # -- facts ---------------------------------------------------------------------------------------
 
-    def add(self, count: int) -> None:
-        """`count` more tasks are ready. With costs, all tasks are added at once."""
+    def add(self, count: int, *, ready: bool = True) -> None:
+        """`count` more tasks; those that are not ready are released later. With costs, all are added at once."""
         start = len(self.state)
         self.state += bytes(count)
         self._counts[State.WAITING] += count
-        if self.costs is None:
-            self._push(range(start, start + count))
-        else:
-            self._push(sorted(range(count), key=self.costs.__getitem__, reverse=True))
+        if ready:
+            self._fresh.push(range(start, start + count))
 
-    def skip(self, tasks: Iterable[int], state: State) -> None:
-        """These tasks were settled by an earlier driver of the same run; called before `next`."""
-        for task in tasks:
-            self._move(task, state)
-        left = [t for t in self._drain_fresh() if self.state[t] == State.WAITING]
-        self._push(left)
+    def release(self, tasks: Sequence[int]) -> None:
+        """What these tasks depend on is there."""
+        self._fresh.push(tasks)
 
     def close(self) -> None:
         """No more tasks will be added."""
         self.closed = True
+
+    def skip(self, tasks: Iterable[int], state: State) -> None:
+        """These tasks, which wait, are settled without a call: by an earlier driver, or by what they depend on."""
+        self._mark(plain(sorted(tasks)), state)
+        left = self._fresh.drain()
+        self._fresh.push([t for t in left if self.state[t] == State.WAITING] if len(left) else left)
+
+    def fell(self, task: int, state: State) -> None:
+        """A task that was not released will not run: what it depends on has failed."""
+        self._move(task, state)
 
     def reported(
         self, chunk: Chunk, ran: int, seconds: float, failed: dict[int, bool], now: float, *, call_s: float = 0.0
@@ -107,8 +121,8 @@ class Schedule:
 
         Returns the tasks whose failure is final. Those not tried go back to the front of the queue.
         """
-        del self._running[chunk.id]
-        self._learn(ran, seconds, call_s)
+        self._end(chunk)
+        self._learn(chunk.tasks[:ran], seconds, call_s)
         final = [p for p, retryable in failed.items() if not self._retry(chunk, p, retryable, now)]
         self._settle(chunk.tasks[:ran], failed, final)
         self._return(chunk.tasks[ran:])
@@ -116,25 +130,29 @@ class Schedule:
 
     def lost(self, chunk: Chunk, at: range | None = None) -> Verdict:
         """The worker died. `at`: positions one of which it was running, where that is known."""
-        del self._running[chunk.id]
+        if self.has_twin(chunk):
+            self._twins[chunk.id] -= 1  # the other may still answer
+            return Verdict()
+        self._end(chunk)
         if at is None or len(at) == 0:
             at = range(len(chunk.tasks))
         suspects = chunk.tasks[at.start : at.stop]
         self._return(chunk.tasks[at.stop :])
         self._return(chunk.tasks[: at.start])
         if len(suspects) == 1:
-            return self._accuse(suspects[0], chunk.attempt)
+            return self._accuse(suspects[0], chunk)
         step = max(1, -(-len(suspects) // SPLIT_WAYS))
         for start in range(0, len(suspects), step):
-            self._queue_again(suspects[start : start + step], chunk.attempt + 1)
+            self._queue_again(suspects[start : start + step], chunk.attempt + 1, chunk.memory)
         return Verdict()
 
     def timed_out(self, chunk: Chunk, at: int | None, retryable: bool, now: float) -> Verdict:
         """A task of the chunk ran over its limit; the call was killed."""
+        self._twins.pop(chunk.id, None)
         if at is None and len(chunk.tasks) > 1:
             return self.lost(chunk)
         at = at or 0
-        del self._running[chunk.id]
+        self._end(chunk)
         self._return(chunk.tasks[at + 1 :])
         self._return(chunk.tasks[:at])
         if self._retry(chunk, at, retryable, now):
@@ -144,57 +162,77 @@ class Schedule:
 
     def returned(self, chunk: Chunk, not_before: float) -> None:
         """The call never started (the compute was throttled): the chunk waits, uncharged."""
-        del self._running[chunk.id]
+        if self.has_twin(chunk):
+            self._twins[chunk.id] -= 1
+            return
+        self._end(chunk)
         self._mark(chunk.tasks, State.WAITING)
         heapq.heappush(self._later, (not_before, chunk.id, chunk))
 
     def refused(self, chunk: Chunk) -> None:
         """The call cannot be made at all: its tasks have failed."""
-        del self._running[chunk.id]
+        self._end(chunk)
         self._mark(chunk.tasks, State.FAILED)
 
     def halt(self) -> None:
         """Start nothing more; what runs may end."""
         self.halted = True
 
-    def resume(self) -> None:
-        """Undo `halt` and try what failed again."""
+    def resume(self, *, ready: bool = True) -> None:
+        """Undo `halt`: what failed or was skipped waits again, and what waits is ready, or released later."""
         self.halted = False
         self._failures.clear()
         self._losses.clear()
-        failed = [t for t, s in enumerate(self.state) if s == State.FAILED]
-        for task in failed:
+        self._fresh.drain()
+        self._again.clear()
+        self._later.clear()
+        again = [t for t, state in enumerate(self.state) if state in (State.FAILED, State.SKIPPED)]
+        for task in again:
             self._move(task, State.WAITING)
-        for task in failed:
-            self._queue_again([task], 1)
+        if ready:
+            self._fresh.push(plain([t for t, state in enumerate(self.state) if state == State.WAITING]))
 
     # -- decisions -----------------------------------------------------------------------------------
 
     def next(self, now: float) -> Chunk | None:
         """The next chunk to submit, or None when there is none for now."""
-        if self.halted:
+        if self.halted or (self.limit is not None and self.out >= self.limit):
             return None
         while self._later and self._later[0][0] <= now:
             self._again.append(heapq.heappop(self._later)[2])
         chunk = self._again.popleft() if self._again else self._carve()
-        if chunk is not None:
-            self._mark(chunk.tasks, State.RUNNING)
-            self._running[chunk.id] = chunk
+        if chunk is None:
+            return self._backup(now) if self.backups else None
+        self._mark(chunk.tasks, State.RUNNING)
+        self._running[chunk.id] = chunk, now
         return chunk
 
     def wake_at(self) -> float | None:
         """When to ask again, if nothing else happens."""
-        return self._later[0][0] if self._later and not self.halted else None
+        if self.halted:
+            return None
+        times = [self._later[0][0]] if self._later else []
+        if self.backups:
+            times += [at for _, at in self._stragglers() if at < math.inf]
+        return min(times, default=None)
+
+    def is_live(self, chunk: Chunk) -> bool:
+        """Is an answer to it still of use? Not once its backup, or what it backs, has answered."""
+        return chunk.id in self._running
+
+    def has_twin(self, chunk: Chunk) -> bool:
+        """Is the same chunk out a second time?"""
+        return self._twins.get(chunk.id, 0) > 1
 
     @property
     def ready(self) -> int:
-        """Fresh tasks that could start now."""
-        return self._waiting
+        """Tasks that could start now and never did."""
+        return int(self._fresh.count)
 
     @property
-    def running(self) -> Iterable[Chunk]:
-        """Chunks that were submitted and are not settled."""
-        return self._running.values()
+    def out(self) -> int:
+        """Calls that are out."""
+        return len(self._running) + sum(n - 1 for n in self._twins.values())
 
     @property
     def finished(self) -> bool:
@@ -213,71 +251,76 @@ class Schedule:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _push(self, tasks: Sequence[int], *, front: bool = False) -> None:
-        if len(tasks):
-            (self._fresh.appendleft if front else self._fresh.append)(tasks)
-            self._waiting += len(tasks)
-            self._cost_left += self._cost(tasks)
+    def _carve(self) -> Chunk | None:
+        ready = self._fresh.count
+        if not ready:
+            return None
+        if self.costs is not None and self.chunks.fixed is None:
+            tasks = self._fresh.take(ready, self._fresh.cost / (self.slots * SPLIT_WAYS))
+        else:
+            size = self.chunks.size(
+                ready=self._counts[State.WAITING],
+                slots=self.slots,
+                task_s=self.task_s,
+                call_s=self._call_s,
+                largest_done=self._largest_done,
+            )
+            tasks = self._fresh.take(size)
+        return self._chunk(tasks, 1)
+
+    def _backup(self, now: float) -> Chunk | None:
+        """A second attempt of a call that takes far longer than its like."""
+        for chunk, at in self._stragglers():
+            if at <= now:
+                self._twins[chunk.id] = 2
+                return Chunk(chunk.id, chunk.tasks, chunk.attempt + BACKUP, chunk.memory)
+        return None
+
+    def _stragglers(self) -> list[tuple[Chunk, float]]:
+        """Calls that are out, and when each is due for a backup. The oldest will do: there is no hurry."""
+        done, total = self._counts[State.DONE], len(self.state)
+        if not self._running or not self._paces or not math.isfinite(straggles_after_s(done, total, 0.0)):
+            return []
+        pace = sorted(self._paces)[len(self._paces) // 2]
+        oldest = islice(self._running.values(), OLDEST)
+        return [
+            (chunk, begun + straggles_after_s(done, total, pace * self._cost(chunk.tasks)))
+            for chunk, begun in oldest
+            if chunk.id not in self._twins
+        ]
 
     def _cost(self, tasks: Sequence[int]) -> float:
-        return sum(map(self.costs.__getitem__, tasks)) if self.costs is not None else 0.0
+        return float(len(tasks)) if self.costs is None else float(self.costs[tasks].sum())
 
-    def _drain_fresh(self) -> Iterator[int]:
-        self._waiting, self._cost_left = 0, 0.0
-        while self._fresh:
-            yield from self._fresh.popleft()
-
-    def _carve(self) -> Chunk | None:
-        if not self._fresh:
-            return None
-        piece = self._fresh.popleft()
-        size = min(len(piece), self._size(piece))
-        if size < len(piece):
-            self._fresh.appendleft(piece[size:])
-        self._waiting -= size
-        self._cost_left -= self._cost(piece[:size])
-        return self._chunk(piece[:size], 1)
-
-    def _size(self, piece: Sequence[int]) -> int:
-        if self.costs is not None and self.chunks.fixed is None:
-            return self._size_by_cost(piece)
-        return self.chunks.size(
-            ready=self._waiting,
-            slots=self.slots,
-            task_s=self.task_s,
-            call_s=self._call_s,
-            largest_done=self._largest_done,
-        )
-
-    def _size_by_cost(self, piece: Sequence[int]) -> int:
-        """As many as make up a small share of the cost that is left; at least one."""
-        assert self.costs is not None
-        share, size, taken = self._cost_left / (self.slots * SPLIT_WAYS), 0, 0.0
-        while size < len(piece) and (not size or taken + self.costs[piece[size]] <= share):
-            taken += self.costs[piece[size]]
-            size += 1
-        return size
-
-    def _chunk(self, tasks: Sequence[int], attempt: int) -> Chunk:
+    def _chunk(self, tasks: Sequence[int], attempt: int, memory: float = 1.0) -> Chunk:
         self._next_id += 1
-        return Chunk(self._next_id - 1, tasks, attempt)
+        return Chunk(self._next_id - 1, tasks, attempt, memory)
 
-    def _queue_again(self, tasks: Sequence[int], attempt: int) -> None:
+    def _queue_again(self, tasks: Sequence[int], attempt: int, memory: float = 1.0) -> None:
         self._mark(tasks, State.WAITING)
-        self._again.append(self._chunk(tasks, attempt))
+        self._again.append(self._chunk(tasks, attempt, memory))
+
+    def _end(self, chunk: Chunk) -> None:
+        del self._running[chunk.id]
+        if self._twins:
+            self._twins.pop(chunk.id, None)
 
     def _return(self, tasks: Sequence[int]) -> None:
         """Tasks that were not tried, through no fault of theirs, go to the front."""
         if len(tasks):
             self._mark(tasks, State.WAITING)
-            self._push(tasks, front=True)
+            self._fresh.push(tasks, front=True)
 
-    def _learn(self, ran: int, seconds: float, call_s: float) -> None:
-        if ran:
-            self._call_s = min(self._call_s, call_s)  # the least, for more tasks cost more
-            self._largest_done = max(self._largest_done, ran)
-            latest = seconds / ran
-            self.task_s = latest if self.task_s is None else 0.5 * (self.task_s + latest)
+    def _learn(self, tasks: Sequence[int], seconds: float, call_s: float) -> None:
+        ran = len(tasks)
+        if not ran:
+            return
+        self._call_s = min(self._call_s, call_s)  # the least, for more tasks cost more
+        self._largest_done = max(self._largest_done, ran)
+        latest = seconds / ran
+        self.task_s = latest if self.task_s is None else 0.5 * (self.task_s + latest)
+        if self.backups:
+            self._paces.append(seconds / max(self._cost(tasks), 1e-12))
 
     def _retry(self, chunk: Chunk, position: int, retryable: bool, now: float) -> bool:
         task = chunk.tasks[position]
@@ -286,16 +329,16 @@ class Schedule:
             return False
         self._failures[task] = failures
         self._mark([task], State.WAITING)
-        again = self._chunk([task], chunk.attempt + 1)
+        again = self._chunk([task], chunk.attempt + 1, chunk.memory * self.retry.memory_factor)
         heapq.heappush(self._later, (now + self.retry.delay_s(failures), again.id, again))
         return True
 
-    def _accuse(self, task: int, attempt: int) -> Verdict:
+    def _accuse(self, task: int, chunk: Chunk) -> Verdict:
         losses = self._losses[task] = self._losses.get(task, 0) + 1
         if losses > INFRA_RETRIES:
             self._move(task, State.FAILED)
             return Verdict([task], losses)
-        self._queue_again([task], attempt + 1)
+        self._queue_again([task], chunk.attempt + 1, chunk.memory * self.retry.memory_factor)
         return Verdict()
 
     def _settle(self, tasks: Sequence[int], failed: dict[int, bool], final: list[int]) -> None:
@@ -311,15 +354,30 @@ class Schedule:
 
     def _mark(self, tasks: Sequence[int], state: State) -> None:
         """Move tasks that are all in one state."""
-        if isinstance(tasks, range) and tasks.step == 1 and len(tasks):
-            self._counts[self.state[tasks.start]] -= len(tasks)
-            self._counts[state] += len(tasks)
-            self.state[tasks.start : tasks.stop] = bytes([state]) * len(tasks)
-        else:
-            for task in tasks:
-                self._move(task, state)
+        count = len(tasks)
+        if not count:
+            return
+        self._counts[self.state[tasks[0]]] -= count
+        self._counts[state] += count
+        if isinstance(tasks, range):
+            self.state[tasks.start : tasks.stop] = bytes([state]) * count
+            return
+        column = self.state
+        for task in tasks:
+            column[task] = state
 
     def _move(self, task: int, state: State) -> None:
         self._counts[self.state[task]] -= 1
         self._counts[state] += 1
         self.state[task] = state
+
+
+PACES = 201  # calls whose median tells what is usual
+OLDEST = 16
+BACKUP = 1000  # the attempt number of a backup is greater by so much: no retry gets there
+
+
+def _column(costs: Sequence[float]) -> Any:
+    import numpy as np
+
+    return np.asarray(costs, float)

@@ -17,9 +17,7 @@ def plugins(monkeypatch):
 
     def install(**values):
         points = [EntryPoint(name, value, "fnmap.stores") for name, value in values.items()]
-        monkeypatch.setattr(
-            "importlib.metadata.entry_points", lambda group: [p for p in points if p.group == group]
-        )
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [p for p in points if p.group == group])
 
     install()
     return install
@@ -66,9 +64,7 @@ def test_a_plugin_opens_its_scheme(plugins):
 
 def test_an_unknown_scheme_lists_the_known_ones(plugins):
     plugins(shelf="somewhere:open_shelf")
-    with pytest.raises(
-        UsageError, match=r"'s3://bucket'.*'file://', 'memory://', 'shelf://'.*'fnmap.stores'"
-    ):
+    with pytest.raises(UsageError, match=r"'s3://bucket'.*'file://', 'memory://', 'shelf://'.*'fnmap.stores'"):
         open_store("s3://bucket")
 
 

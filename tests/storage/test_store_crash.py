@@ -49,9 +49,7 @@ def what_became_of(store):
         body = None
     assert store.sweep() in (0, 1)
     assert leftovers(store) == []
-    assert store.create("a/b", BODIES["after"]) is (body is None), (
-        "what is there stands; what is not can be made"
-    )
+    assert store.create("a/b", BODIES["after"]) is (body is None), "what is there stands; what is not can be made"
     return "nothing" if body is None else next(name for name, whole in BODIES.items() if whole == body)
 
 
