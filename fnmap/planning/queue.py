@@ -65,7 +65,7 @@ class LongestFirst:
             if queue is None:
                 queue = self._classes[kind] = Fifo()
                 heapq.heappush(self._order, -kind)
-            queue.push(piece, front=front)
+            queue.push(piece, front=front)  # type: ignore[arg-type]  # an array will do
         self.count += len(ids)
         self.cost += float(costs.sum())
 
