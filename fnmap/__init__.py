@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fnmap import errors
-    from fnmap.api import attach, close, map, map_reduce, runs, starmap, submit, use  # noqa: A004 - as the builtin
+    from fnmap.api import attach, close, map, map_reduce, plan, runs, starmap, submit, use  # noqa: A004 - as the builtin
     from fnmap.errors import FnmapError, TaskError
     from fnmap.executor import Executor
     from fnmap.planning.policy import Retry, Tolerate
@@ -34,6 +34,7 @@ __all__ = [
     "errors",
     "map",
     "map_reduce",
+    "plan",
     "runs",
     "starmap",
     "submit",
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fnmap.api": "attach close map map_reduce runs starmap submit use",
+    "fnmap.api": "attach close map map_reduce plan runs starmap submit use",
     "fnmap.errors": "FnmapError TaskError",
     "fnmap.executor": "Executor",
     "fnmap.planning.policy": "Retry Tolerate",

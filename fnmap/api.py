@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fnmap.compute.base import Compute
 from fnmap.compute.open import open_compute
@@ -17,6 +17,9 @@ from fnmap.planning.policy import Retry
 from fnmap.run import Errors, Run
 from fnmap.session import Session
 from fnmap.storage.base import Store
+
+if TYPE_CHECKING:
+    from fnmap.plans import Plan
 
 _used: ContextVar[Session | None] = ContextVar("fnmap_session", default=None)
 _kept: dict[tuple[Any, Any], Session] = {}
@@ -50,6 +53,13 @@ def use(*, on: str | Compute = "local", store: str | Path | Store | None = None,
             yield session
         finally:
             _used.reset(token)
+
+
+def plan(name: str = "plan") -> Plan:
+    """A plan: stages and tasks that depend on each other. Add to it, then `run` it; see Plan."""
+    from fnmap.plans import Plan
+
+    return Plan(name)
 
 
 def map(  # noqa: A001 - it is the builtin's name because it is the builtin's meaning

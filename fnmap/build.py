@@ -206,6 +206,12 @@ def check_buffersize(buffersize: Any) -> int | None:
     raise UsageError(f"buffersize must be an int >= 1, or None; got {buffersize!r}")
 
 
+def check_priority(priority: Any) -> int:
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise UsageError(f"priority must be an int; the higher goes first; got {priority!r}")
+    return priority
+
+
 def check_costs(cost: Any, items: Sequence[Any], form: Form) -> Sequence[float] | None:
     """What each task is expected to take, from a function of the item or a sequence."""
     if cost is None:

@@ -34,15 +34,16 @@ _live_lock = threading.Lock()
 
 
 class Durable:
-    """The store's side of a live named run. `number`: its driver's, which is part of every key it commits."""
+    """The store's side of a live run. `number`: its driver's, which is part of every key it commits, as is the
+    stage's."""
 
-    def __init__(self, store: Store, name: str, number: int) -> None:
-        self.store, self.name, self.number = store, name, number
+    def __init__(self, store: Store, name: str, number: int, stage: int = 0) -> None:
+        self.store, self.name, self.number, self.stage = store, name, number, stage
         self.live: Run | None = None  # so that `live_here` finds it, though its holder has let go of it
 
     def place(self, chunk: Chunk) -> Place:
         """Where the chunk's one result is committed."""
-        return self.store, keys.part(self.name, self.number, chunk.id)
+        return self.store, keys.part(self.name, self.number, chunk.id, self.stage)
 
     def seal(self, chunk: Chunk) -> Report | None:
         """Keep late attempts of the chunk from committing; the report that stands if one has already."""

@@ -37,6 +37,7 @@ class Status:
     failed: int
     running: int
     waiting: int
+    skipped: int = 0
 
 
 class Ledger:
@@ -65,6 +66,7 @@ class Ledger:
         self._buffer: int | None = None
         self._listeners: tuple[Listener, ...] = ()
         self._telling_end = self._told_end = False
+        self.on_end: Callable[[], None] | None = None  # called once when the run has ended
 
     # -- what starts it ------------------------------------------------------------------------------
 
@@ -102,23 +104,29 @@ class Ledger:
         self.results.put(part)
         self.results.order.append(part)
 
+    def listen(self, listener: Listener) -> None:
+        """Tell it each event of this run."""
+        self._listeners = (*self._listeners, listener)
+
     def show_progress(self, progress: bool | None) -> None:
         """Show a bar: True, False, or None for where somebody looks."""
         from fnmap.observe.progress import Bar, somebody_looks
 
         if somebody_looks() if progress is None else progress:
-            self._listeners = (*self._listeners, Bar())
+            self.listen(Bar())
 
-    def reopen(self, stage: Stage) -> None:
-        """Take up a run that has ended: what failed is tried again."""
+    def reopen(self, stage: Stage, *, resume: bool = True) -> None:
+        """Take up a run that has ended: what failed is tried again. Of a plan, its links `resume` the schedules."""
         with self.session.lock:
             self._stage, self.attached = stage, None
             self.results.failures.clear()
+            self.results.skipped.clear()
             self.results.order[:] = [part for part in self.results.order if part.values is not NOTHING]
             self.ended, self.error, self.cancelled = False, None, False
             self._telling_end = self._told_end = False
             stage.error, stage.over, stage.stopped = None, False, False
-            stage.schedule.resume()
+            if resume:
+                stage.schedule.resume()
 
     def finish_telling(self) -> None:
         """Wait until a run that has ended was told to all, unless it is a mere picture of the store."""
@@ -183,6 +191,10 @@ class Ledger:
         self.results.order.append(Part([task], NOTHING, {0: failure}))  # here it came to its end
         self._changed.notify_all()
 
+    def skipped(self, task: int) -> None:
+        self.results.skipped[task] = Failure("upstream", "what it depends on has no result", attempts=0)
+        self._changed.notify_all()
+
     def end(self, error: BaseException | None) -> None:
         self.ended, self.error = True, error
         if self.stream is not None:
@@ -215,6 +227,8 @@ class Ledger:
             if self.durable is not None:
                 self.durable.end(status)
             self.emit(RunEnded(self.run_id, status.state, status.done, status.failed))
+            if self.on_end is not None:
+                self.on_end()
         finally:
             with self._changed:
                 self._told_end = True
@@ -256,7 +270,8 @@ class Ledger:
         with self.session.lock:
             count = self.schedule.count
             done, failed, running = count(State.DONE), count(State.FAILED), count(State.RUNNING)
-            return Status(self._state(), self.total, done, failed, running, count(State.WAITING))
+            waiting, skipped = count(State.WAITING), count(State.SKIPPED)
+            return Status(self._state(), self.total, done, failed, running, waiting, skipped)
 
     def _state(self) -> str:
         if self.attached is not None:

@@ -144,6 +144,9 @@ class _One:
     def failed(self, task: int, failure: Failure) -> None:
         self._results.failures[task] = failure
 
+    def skipped(self, task: int) -> None:
+        """Not of a lone call."""
+
     def end(self, error: BaseException | None) -> None:
         self._error, self._over = error, True
 

@@ -6,13 +6,14 @@ import pickle
 from array import array
 from typing import Any
 
-from fnmap.errors import ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout
+from fnmap.errors import ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout, UpstreamFailed
 from fnmap.format.call import Failure
 from fnmap.stage import Part
 
 _KINDS: dict[str, type[TaskError]] = {
     "timeout": TaskTimeout,
     "poisoned": TaskPoisoned,
+    "upstream": UpstreamFailed,
     "lost": ResultLost,
     "raised": TaskError,
 }
@@ -24,6 +25,7 @@ class Results:
     def __init__(self, function: str) -> None:
         self.function = function
         self.failures: dict[int, Failure] = {}
+        self.skipped: dict[int, Failure] = {}  # tasks that were not run since others have failed, as was asked
         self.released = 0  # tasks before this one are gone
         self.order: list[Part] = []  # as they arrived
         self.dropped = False
@@ -50,7 +52,7 @@ class Results:
 
     def has(self, task: int) -> bool:
         """Is this task's result, or its failure, there?"""
-        return self._where[task - self.released] >= 0 or task in self.failures
+        return self._where[task - self.released] >= 0 or task in self.failures or task in self.skipped
 
     def part_of(self, task: int) -> tuple[Part, int] | None:
         """The part with this task's result and its position there; None if it failed or is not there."""
@@ -62,8 +64,7 @@ class Results:
         part = self._parts.get(number)
         if part is None:
             raise self._released(task)
-        tasks = part.tasks
-        return part, task - tasks.start if isinstance(tasks, range) else tasks.index(task)
+        return part, part.position(task)
 
     def _released(self, task: int) -> ResultsReleased:
         return ResultsReleased(
@@ -112,7 +113,7 @@ class Results:
 
     def error(self, task: int) -> BaseException:
         """What is raised for a task that failed: the exception of its function, as its own type, or ours."""
-        failure = self.failures[task]
+        failure = self._failure(task)
         exception = _exception(failure)
         if not isinstance(exception, Exception):  # a SystemExit of the task must not end the caller's program
             return self.task_error(task)
@@ -121,7 +122,7 @@ class Results:
 
     def task_error(self, task: int) -> TaskError:
         """What stands in the place of a failed task's result under errors="return"."""
-        failure = self.failures[task]
+        failure = self._failure(task)
         exception = _exception(failure)
         kind = _KINDS[failure.kind if exception is not None or failure.kind != "raised" else "lost"]
         message = f"task {task} of {self.function} {_VERBS[failure.kind]} {failure.message}"
@@ -134,6 +135,9 @@ class Results:
             traceback=failure.traceback,
             log=failure.log,
         )
+
+    def _failure(self, task: int) -> Failure:
+        return self.failures[task] if task in self.failures else self.skipped[task]
 
     def _note(self, task: int, failure: Failure) -> str:
         times = "once" if failure.attempts == 1 else f"{failure.attempts} times"
@@ -150,6 +154,7 @@ _VERBS = {
     "lost": "has no result:",
     "timeout": "was killed: it",
     "poisoned": "killed every worker that tried it:",
+    "upstream": "was not run:",
 }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as pads
 
+    from fnmap.plan_run import PlanRun
     from fnmap.session import Session
 
 __all__ = ["Errors", "Run", "Status"]
@@ -29,6 +30,7 @@ class Run:
     def __init__(self, session: Session, run_id: str, function: str, errors: Errors, *, ordered: bool = True) -> None:
         self.id, self.function, self.started_at = run_id, function, time.time()
         self.ledger = Ledger(session, run_id, function, errors)
+        self.owner: PlanRun | None = None  # the run of a plan of which this is a stage
         self.take_up: Callable[[], Stage] | None = None  # of an attached run: become its driver
         self._session, self._results, self._ordered = session, self.ledger.results, ordered
 
@@ -166,6 +168,9 @@ class Run:
 
     def retry(self) -> Run:
         """Try again what failed, and what was never tried because of that. Waits for the run to end first."""
+        if self.owner is not None:
+            self.owner.retry()
+            return self
         self.wait()
         if self.ledger.stream is not None:
             raise ResultsReleased("the items of an iterator are not kept; map a list to be able to retry")
@@ -208,7 +213,7 @@ class Run:
             with self._session.lock:
                 found = self._results.part_of(task)
             if found is None:
-                if self.ledger.errors != "skip":
+                if self.ledger.errors != "skip" and task not in self._results.skipped:
                     yield self._give(task)
                 task += 1
             elif isinstance(found[0].tasks, range) and not found[0].failures:

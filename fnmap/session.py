@@ -35,6 +35,8 @@ from fnmap.storage.base import Store, Sweep
 if TYPE_CHECKING:
     from fnmap.attached import RunInfo
     from fnmap.observe.events import Listener
+    from fnmap.plan_run import PlanRun
+    from fnmap.plans import Plan
 
 log = logging.getLogger(__name__)
 BUDGET_CHUNKS = 4  # a call that takes so many times what was aimed at hands back what it has not begun
@@ -148,6 +150,15 @@ class Session:
 
         return start_reduction(self, fn, items, reduce_fn, by=by, fan_in=fan_in, options=options)
 
+    def run_plan(
+        self, plan: Plan, *, name: str | None = None, errors: Errors = "raise", priority: int = 0,
+        progress: bool | None = None,
+    ) -> PlanRun:  # fmt: skip
+        """As `plan.run`, in this session."""
+        from fnmap.plan_run import start_plan
+
+        return start_plan(self, plan, name=name, errors=errors, priority=priority, progress=progress)
+
     def attach(self, name: str) -> Run:
         """As `fnmap.attach`, in this session's store."""
         from fnmap.attached import attach
@@ -227,9 +238,11 @@ class Session:
     def stop(self, stage: Stage) -> None:
         """Start nothing more of this stage, and kill what runs of it."""
         with self.lock:
-            stage.stopped = True
-            stage.schedule.halt()
-            futures = [future for _, future in stage.running.values()]
+            stages = self._bound(stage)
+            stage.halt()
+            for bound in stages:
+                bound.stopped = True
+            futures = [future for bound in stages for _, future in bound.running.values()]
             stage.check_over()
         for future in futures:
             self._kill(future)
@@ -271,11 +284,17 @@ class Session:
             stage.sink.finish()
 
     def tell(self, stage: Stage) -> None:
-        """Hand on what has changed; a stage that is over is let go."""
-        stage.sink.tell()
+        """Hand on what has changed; a run that is over is let go."""
+        for bound in self._bound(stage):
+            bound.sink.tell()
         if stage.over and (party := stage.party) is not None and all(s.over for s in party.stages):
             with self.lock:
                 self._board.remove(party)
+
+    @staticmethod
+    def _bound(stage: Stage) -> list[Stage]:
+        """The stages of a plan change together."""
+        return [stage] if stage.links is None or stage.party is None else stage.party.stages
 
     def _kill(self, future: Future[Report]) -> None:
         if isinstance(self.compute, Kill):

@@ -68,6 +68,19 @@ class Items:
         """They stay: a failed task may be tried again later."""
 
 
+class NoItems:
+    """Tasks of a plan that take nothing but results of others."""
+
+    def encode(self, tasks: Sequence[int]) -> Values:  # noqa: ARG002 - as of Source
+        return Values.of_plain([])
+
+    def item(self, task: int) -> Any:  # noqa: ARG002
+        return ()
+
+    def settled(self, tasks: Sequence[int]) -> None:
+        """Nothing is held."""
+
+
 class Stream:
     """Items drawn from an iterator by a thread of its own, and no faster than results are taken.
 

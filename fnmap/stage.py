@@ -12,6 +12,7 @@ from typing import Protocol
 from fnmap.errors import CallTimeout, TaskTimeout, Throttled, WorkerLost
 from fnmap.format import keys
 from fnmap.format.call import Call, Failure, Job, Place, Report
+from fnmap.format.inputs import Inputs
 from fnmap.format.payload import Values, pack, unpack
 from fnmap.planning.board import Party
 from fnmap.planning.schedule import Chunk, Schedule, State
@@ -30,6 +31,16 @@ class Part:
     values: Values
     failures: dict[int, Failure]
     key: str | None = None  # where it is committed
+    rows: Sequence[int] | None = None  # positions there, if not those of `tasks`: some results of another run
+    _places: dict[int, int] | None = None
+
+    def position(self, task: int) -> int:
+        """Where in the part a task is."""
+        if isinstance(self.tasks, range):
+            return task - self.tasks.start
+        if self._places is None:
+            self._places = {t: at for at, t in enumerate(self.tasks)}
+        return self._places[task]
 
 
 class Sink(Protocol):
@@ -37,6 +48,10 @@ class Sink(Protocol):
 
     def arrived(self, part: Part, report: Report) -> None: ...
     def failed(self, task: int, failure: Failure) -> None: ...
+    def skipped(self, task: int) -> None:
+        """The task will not run, for what it depends on has failed."""
+        ...
+
     def end(self, error: BaseException | None) -> None:
         """Nothing more will arrive. `error`: why the run as a whole could not go on."""
         ...
@@ -71,6 +86,24 @@ class Keeper(Protocol):
         ...
 
 
+class Feed(Protocol):
+    """Gives the tasks of a stage the results that they take."""
+
+    def inputs(self, tasks: Sequence[int]) -> Inputs: ...
+
+
+class Links(Protocol):
+    """What binds a stage to the others of its plan. Called with the session's lock held."""
+
+    def settled(self, stage: Stage, tasks: Sequence[int]) -> None: ...
+    def failed(self, stage: Stage, task: int) -> None: ...
+    def halt(self) -> None:
+        """Start nothing more of any stage."""
+        ...
+
+    def check_over(self) -> None: ...
+
+
 class Stage:
     """A stage that a session drives. Its methods are called with the session's lock held, but for `call`."""
 
@@ -82,12 +115,14 @@ class Stage:
         job: Job,
         sink: Sink,
         keeper: Keeper | None = None,
+        feed: Feed | None = None,
     ) -> None:
         self.run_id, self.schedule, self.source, self.job, self.sink = run_id, schedule, source, job, sink
         self.error: BaseException | None = None
         self.over = self.stopped = False
         self.running: dict[tuple[int, int], tuple[Call, Future[Report]]] = {}  # by chunk and attempt
-        self._keeper = keeper
+        self._keeper, self._feed = keeper, feed
+        self.links: Links | None = None
         self.party: Party | None = None  # of its session's board
 
     def call(self, chunk: Chunk, *, payload_bytes: int, budget_s: float | None) -> Call:
@@ -103,10 +138,12 @@ class Stage:
             items=items,
             attempt=chunk.attempt,
             budget_s=budget_s,
-            inline_bytes=payload_bytes,
+            inline_bytes=payload_bytes if self._feed is None else 0,  # results of a plan stay where they are
             spill=keys.spill(self.run_id, chunk.id, chunk.attempt),
             commit=self._keeper.place(chunk) if self._keeper else None,
             items_key=items_key,
+            inputs=self._feed.inputs(chunk.tasks) if self._feed else None,
+            memory=chunk.memory,
         )
 
     def _scratch(self) -> Store:
@@ -138,7 +175,9 @@ class Stage:
 
     def check_over(self) -> None:
         """Tell the sink once everything has ended."""
-        if self.schedule.finished:
+        if self.links is not None:
+            self.links.check_over()
+        elif self.schedule.finished:
             self.end()
 
     def end(self) -> None:
@@ -155,7 +194,14 @@ class Stage:
     def abort(self, error: BaseException) -> None:
         """Start nothing more, for this reason."""
         self.error = self.error or error
-        self.schedule.halt()
+        self.halt()
+
+    def halt(self) -> None:
+        """Start nothing more."""
+        if self.links is None:
+            self.schedule.halt()
+        else:
+            self.links.halt()
 
     def _settle_lost(self, chunk: Chunk) -> Report | None:
         if self._keeper is None or self.schedule.has_twin(chunk):
@@ -176,6 +222,8 @@ class Stage:
             self._fail(task, replace(failure, attempts=self.schedule.tries(task)))
         state = self.schedule.state
         self.source.settled(part.tasks if not failed else [t for t in part.tasks if state[t] >= State.DONE])
+        if self.links is not None:
+            self.links.settled(self, part.tasks if not failed else [t for t in part.tasks if state[t] == State.DONE])
 
     def _values(self, report: Report) -> Values:
         if report.values is not None:
@@ -208,7 +256,9 @@ class Stage:
             failure = replace(failure, item=short_repr(self.source.item(task)))
         self.sink.failed(task, failure)
         if self.sink.gives_up():
-            self.schedule.halt()
+            self.halt()
+        if self.links is not None:
+            self.links.failed(self, task)
 
     @property
     def counts(self) -> dict[State, int]:

@@ -131,13 +131,14 @@ class _Laps:
         self, worker: Worker, call: Call, fn: Callable[..., Any], retry_on: tuple[type[BaseException], ...]
     ) -> None:
         self.worker, self.call, self.fn, self.retry_on = worker, call, fn, retry_on
+        self.items = call.arguments()
         self.out: list[Any] = []
         self.failures: dict[int, Failure] = {}
         self.laps: list[tuple[int, float]] = []
 
     def run(self) -> None:
         call, clock = self.call, time.perf_counter
-        total, items = len(call.items), iter(call.items)
+        total, items = len(self.items), iter(self.items)
         self.worker.tasks, self.worker.position = call.tasks, self.out.__len__
         deadline = None if call.budget_s is None else clock() + call.budget_s
         lap = 1
@@ -177,7 +178,7 @@ class _Laps:
         self.worker.end_lines()
         log = "".join(line for at, line in self.worker.log if at == task)
         try:
-            item = short_repr(self.call.items[position])
+            item = short_repr(self.items[position])
         except Exception as unreadable:  # the item's own __setstate__ or a class that is missing here
             item = f"<item that cannot be read: {unreadable!r}>"
         retryable = isinstance(error, self.retry_on)

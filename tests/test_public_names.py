@@ -9,7 +9,7 @@ import fnmap
 
 NAMES = [
     "Executor", "FnmapError", "Retry", "Run", "Session", "Status", "TaskError", "Tolerate", "attach", "close", "errors",
-    "map", "map_reduce", "runs", "starmap", "submit", "task", "use",
+    "map", "map_reduce", "plan", "runs", "starmap", "submit", "task", "use",
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fnmap.format.inputs import Inputs, Resolved
 from fnmap.format.payload import Buffer, Frame, Ref, Values, is_pickle, pack, unpack
 from fnmap.storage.base import Store, open_object
 
@@ -60,13 +61,15 @@ class Call:
     spill: str | None = None  # key in the job's scratch store
     commit: Place | None = None
     items_key: str | None = None  # the items lie in the scratch store: too large for the message
+    inputs: Inputs | None = None  # results of other tasks that are arguments of these
+    memory: float = 1.0  # times the usual, where the compute can choose
 
     def to_message(self, *, with_job: bool = True, forget: Sequence[str] = ()) -> list[Buffer]:
         """The call as parts of one message: a single pickle where that will do, else frames."""
         tasks = (self.tasks.start, self.tasks.stop) if isinstance(self.tasks, range) else list(self.tasks)
         head = (
             self.id, self.job.key, tasks, self.attempt, self.budget_s, self.inline_bytes, self.spill, self.commit,
-            tuple(forget),
+            self.inputs, tuple(forget),
         )  # fmt: skip
         compact = None if with_job or self.items_key is not None else self.items.compact()
         if compact is not None:
@@ -80,14 +83,18 @@ class Call:
         """The call, with its job out of the message or out of `jobs`, which is kept up to date."""
         frames = [message] if is_pickle(message) else unpack(message)
         head, n_job, compact = pickle.loads(frames[0])  # type: ignore[arg-type]
-        id_, key, tasks, attempt, budget, inline, spill, commit, forget = head
+        id_, key, tasks, attempt, budget, inline, spill, commit, inputs, forget = head
         for old in forget:
             jobs.pop(old, None)
         if n_job:
             jobs[key] = Job.from_wire(frames[1 : 1 + n_job])
         items = Values(*compact) if compact else _sent_items(frames[1 + n_job :], jobs[key].scratch)
         numbers = range(*tasks) if isinstance(tasks, tuple) else tasks
-        return cls(id_, jobs[key], numbers, items, attempt, budget, inline, spill, commit)
+        return cls(id_, jobs[key], numbers, items, attempt, budget, inline, spill, commit, None, inputs)
+
+    def arguments(self) -> Values | Resolved:
+        """The items as the function is applied to them."""
+        return self.items if self.inputs is None else Resolved(self.inputs, self.items, len(self.tasks))
 
 
 def _sent_items(sent: Sequence[Frame], scratch: Store | None) -> Values:

@@ -58,6 +58,11 @@ def part_prefixes(run: str, stage: int = 0) -> list[str]:
     return [f"part/{h}/{run}/{stage}." for h in SPREAD]
 
 
+def all_part_prefixes(run: str) -> list[str]:
+    """Where the parts of all stages of a run are."""
+    return [f"part/{h}/{run}/" for h in SPREAD]
+
+
 def spill(run: str, chunk: int, attempt: int) -> str:
     return f"tmp/{run}/{chunk:08d}.{attempt}"
 

@@ -7,6 +7,7 @@ import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fnmap.errors import ResultLost
@@ -32,7 +33,18 @@ def encode_part(
     tasks: Sequence[int], values: list[Any], failures: Mapping[int, Failure], info: Mapping[str, Any] | None = None
 ) -> Any:
     """The results of some tasks as an Arrow table."""
-    return encode(tasks, values, failures, dumps=_dumps, info=info or {})
+    kept = {at: _kept(failure) for at, failure in failures.items()}
+    return encode(tasks, values, kept, dumps=_dumps, info=info or {})
+
+
+def _kept(failure: Failure) -> Failure:
+    """The failure with its exception pickled: one that never left its process is the object itself."""
+    if failure.exception is None or isinstance(failure.exception, bytes):
+        return failure
+    try:
+        return replace(failure, exception=_dumps(failure.exception))
+    except Exception:  # whatever the user's class raises
+        return replace(failure, exception=None)
 
 
 def _dumps(obj: Any) -> bytes:
@@ -50,6 +62,15 @@ def close_off(store: Store, key: str) -> bool:
 def read_table(store: Store, key: str) -> Any:
     """The Arrow table of a part."""
     return from_parquet(open_object(store, key))
+
+
+def read_values(store: Store, key: str, chosen: str | tuple[str, ...] | None) -> Sequence[Any]:
+    """The values of a part by position, or some columns of them."""
+    if chosen is None:
+        return Stored(store, key, 0)  # type: ignore[return-value]  # read when it is indexed, and kept a while
+    from fnmap.format.table.select import select
+
+    return select(open_object(store, key), chosen)
 
 
 class Stored:

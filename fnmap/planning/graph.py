@@ -25,7 +25,8 @@ Upstream = Literal["fail", "skip", "pass"]
 class Edge:
     """The tasks of stage `source` that are the inputs of each task of stage `target`.
 
-    `inputs`: their numbers, those of one target after those of the one before. `ends`: where those of each
+    `inputs`: their numbers, those of one target after those of the one before; numbered through where `source`
+    is -1: they are of several stages. `ends`: where those of each
     target end; None where each target has exactly one.
     """
 
@@ -70,7 +71,7 @@ class Graph:
         self.first = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
         self.total = int(self.first[-1])
         small = np.int32 if self.total < 2**31 else np.int64
-        sources = [np.asarray(e.inputs + self.first[e.source], small) for e in edges]
+        sources = [np.asarray(e.inputs + (self.first[e.source] if e.source >= 0 else 0), small) for e in edges]
         targets = [self._targets(e).astype(small) for e in edges]
         self._inputs = np.concatenate(sources) if edges else np.zeros(0, small)  # by edge
         self._consumers = np.concatenate(targets) if edges else np.zeros(0, small)

@@ -1,0 +1,77 @@
+"""Some columns of the results of a chunk, without reading the others."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fnmap.errors import StoreError, UsageError
+from fnmap.format.table import columns
+from fnmap.format.table.chunk import decode, from_parquet
+from fnmap.format.table.spec import Spec, unpack
+
+
+def select(buffer: Any, chosen: str | tuple[str, ...]) -> list[Any]:
+    """For each task of a part, one column of its result, or some.
+
+    Of a result that is a table: a numpy array, or an Arrow table of the columns. Of a row (dict, dataclass,
+    named tuple): the field's value, or a dict. Raises UsageError if there is no such column.
+    """
+    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    try:
+        with pq.ParquetFile(pa.BufferReader(pa.py_buffer(buffer))) as file:
+            meta: Spec = json.loads(file.metadata.metadata[b"fnmap"])
+            if meta["layout"] in ("tables", "fields"):
+                there = _columns(meta, names)
+                table = file.read(columns=list(there.values()), use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"a result object cannot be read as Parquet: {error}") from error
+    if meta["layout"] == "tables":
+        return _of_tables(table, meta, names, chosen)
+    if meta["layout"] == "fields":
+        fields = [_field(table, meta, there[name]) for name in names]
+        return (
+            fields[0]
+            if isinstance(chosen, str)
+            else [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
+        )
+    values = decode(from_parquet(buffer), loads=pickle.loads).values
+    return [_of_object(value, names, chosen) for value in values]
+
+
+def _columns(meta: Spec, names: Sequence[str]) -> dict[str, str]:
+    """Column in the file by name."""
+    there = meta["spec"]["columns"] if meta["layout"] == "tables" else meta["columns"]
+    found = {name: next((c for c in (name, f"{name}_pickle") if c in there), "") for name in names}
+    if missing := [name for name, column in found.items() if not column]:
+        raise UsageError(f"the results have no column {missing[0]!r}; they have {', '.join(there)}")
+    return found
+
+
+def _of_tables(table: Any, meta: Spec, names: Sequence[str], chosen: str | tuple[str, ...]) -> list[Any]:
+    counts = np.maximum(unpack(meta["rows"], np.int64), 0)
+    starts = (np.cumsum(counts) - counts).tolist()
+    tables = [table.slice(start, count).select(names) for start, count in zip(starts, counts.tolist(), strict=True)]
+    return [t.column(0).to_numpy() for t in tables] if isinstance(chosen, str) else tables
+
+
+def _field(table: Any, meta: Spec, column: str) -> list[Any]:
+    spec = meta["specs"][meta["columns"].index(column)]
+    if spec["as"] == "pickle":
+        return columns.decode_pickles(table.column(column), pickle.loads)[0]
+    return columns.decode(table.column(column), spec, pickle.loads)
+
+
+def _of_object(value: Any, names: Sequence[str], chosen: str | tuple[str, ...]) -> Any:
+    try:
+        picked = {name: value[name] if hasattr(value, "__getitem__") else getattr(value, name) for name in names}
+    except (LookupError, TypeError, AttributeError) as error:
+        what = type(value).__qualname__
+        raise UsageError(f"a result, a {what}, has no column {names}: {type(error).__name__}: {error}") from error
+    return picked[chosen] if isinstance(chosen, str) else picked

@@ -1,0 +1,126 @@
+"""What binds the stages of a plan as it runs: results that are arguments, and what a settled task releases."""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fnmap.format.call import Failure
+from fnmap.format.inputs import Columns, Inputs, Slot
+from fnmap.planning.flow import Flow
+from fnmap.planning.graph import Edge, Released
+from fnmap.results import Results
+from fnmap.storage.base import Store
+
+if TYPE_CHECKING:
+    from fnmap.ledger import Ledger
+    from fnmap.stage import Stage
+
+
+class PartFeed:
+    """Gives the tasks of a stage the results that they take, by the parts in which these were committed."""
+
+    def __init__(
+        self,
+        store: Store,
+        edges: Sequence[tuple[Edge, Columns]],
+        results: Sequence[Results],
+        locate: Callable[[int], tuple[int, int]],
+        template: Inputs,
+    ) -> None:
+        self._store, self._edges, self._results, self._locate = store, edges, results, locate
+        self._template = template
+
+    def inputs(self, tasks: Sequence[int]) -> Inputs:
+        keys: dict[str, int] = {}
+        slots = [self._slot(edge, columns, tasks, keys) for edge, columns in self._edges]
+        t = self._template
+        return Inputs(self._store, list(keys), slots, t.args, t.kwargs, t.holes)
+
+    def _slot(self, edge: Edge, columns: Columns, tasks: Sequence[int], keys: dict[str, int]) -> Slot:
+        part, position, ends, errors = array("i"), array("q"), array("q"), list[bytes]()
+        for inputs in edge.of(tasks):
+            for task in inputs.tolist():
+                stage, number = (edge.source, task) if edge.source >= 0 else self._locate(task)
+                found = self._results[stage].part_of(number)
+                if found is not None:
+                    in_part, at = found
+                    assert in_part.key is not None
+                    part.append(keys.setdefault(in_part.key, len(keys)))
+                    position.append(at if in_part.rows is None else in_part.rows[at])
+                elif number in self._results[stage].failures:
+                    part.append(-1)
+                    position.append(len(errors))
+                    errors.append(pickle.dumps(self._results[stage].task_error(number)))
+            ends.append(len(part))
+        return Slot(part, position, None if edge.ends is None else ends, columns, errors)
+
+
+class SkippingFeed(PartFeed):
+    """As `PartFeed`, without the inputs that failed."""
+
+    def _slot(self, edge: Edge, columns: Columns, tasks: Sequence[int], keys: dict[str, int]) -> Slot:
+        slot = super()._slot(edge, columns, tasks, keys)
+        if not slot.errors or slot.ends is None:
+            return slot
+        part, position, ends, begin = array("i"), array("q"), array("q"), 0
+        for end in slot.ends:
+            for entry in range(begin, end):
+                if slot.part[entry] >= 0:
+                    part.append(slot.part[entry])
+                    position.append(slot.position[entry])
+            ends.append(len(part))
+            begin = end
+        return Slot(part, position, ends, columns)
+
+
+class PlanLinks:
+    """Carries what is settled in one stage to those that depend on it. Called with the session's lock held."""
+
+    def __init__(self, flow: Flow, stages: Sequence[Stage], ledgers: Sequence[Ledger]) -> None:
+        self.flow, self.stages, self.ledgers = flow, list(stages), list(ledgers)
+        self._number = {id(stage): number for number, stage in enumerate(self.stages)}
+
+    def start(self) -> None:
+        """Release what can start."""
+        self._told(self.flow.start())
+
+    def resume(self) -> None:
+        """Try again what failed, and what fell with it."""
+        self._told(self.flow.resume())
+
+    def settled(self, stage: Stage, tasks: Sequence[int]) -> None:
+        if len(tasks):
+            self._told(self.flow.settled(self._number[id(stage)], tasks))
+
+    def failed(self, stage: Stage, task: int) -> None:
+        self._told(self.flow.failed(self._number[id(stage)], task))
+
+    def halt(self) -> None:
+        for stage in self.stages:
+            stage.schedule.halt()
+
+    def check_over(self) -> None:
+        error = next((stage.error for stage in self.stages if stage.error is not None), None)
+        for stage in self.stages:
+            if stage.schedule.finished:
+                stage.error = stage.error or error
+                stage.end()
+
+    def _told(self, released: Released) -> None:
+        for number, task, source, at in released.failed:
+            cause = self.ledgers[source].results
+            why = f"it depends on task {at} of {cause.function}, which has no result"
+            self.ledgers[number].failed(task, Failure("upstream", why, attempts=0))
+        for number, task, _, _ in released.skipped:
+            self.ledgers[number].skipped(task)
+        if any(self.ledgers[number].gives_up() for number, *_ in released.failed):
+            self.halt()
+
+
+def template(args: Sequence[int], kwargs: dict[str, int], *, holes: bool) -> Inputs:
+    """An Inputs that says what the arguments are, and not yet where."""
+    nowhere: Any = None
+    return Inputs(nowhere, (), (), tuple(args), dict(kwargs), holes)

@@ -1,0 +1,265 @@
+"""A plan as it runs: a Run for each stage, bound together."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fnmap import build
+from fnmap.durable import Durable
+from fnmap.errors import PlanError, TaskError
+from fnmap.format import keys
+from fnmap.ledger import Status
+from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
+from fnmap.observe.events import RunEnded, RunProgressed, RunStarted
+from fnmap.planning.flow import Flow
+from fnmap.planning.graph import Graph
+from fnmap.planning.schedule import Schedule
+from fnmap.plans import Plan, PlannedStage
+from fnmap.run import Run
+from fnmap.source import Items, NoItems
+from fnmap.stage import Stage
+from fnmap.storage.base import Store
+
+if TYPE_CHECKING:
+    from fnmap.session import Session
+
+
+class PlanRun:
+    """One execution of a plan. `run["stage"]` is the Run of a stage; the rest is of all stages together."""
+
+    def __init__(self, session: Session, plan: Plan, run_id: str, errors: Any, priority: int, graph: Graph) -> None:
+        self.id, self.plan, self.started_at = run_id, plan, time.time()
+        self.runs: dict[str, Run] = {}
+        self.graph, self.priority = graph, priority
+        self.links: PlanLinks | None = None
+        self.durable: Durable | None = None
+        self._session, self._errors = session, errors
+        self._bar: Any = None
+        self._ended = 0
+        for stage in plan.stages:
+            run = Run(session, f"{run_id}/{stage.name}", build.label(stage.fn), errors)
+            run.owner = self
+            run.ledger.results.grow(stage.count)
+            run.ledger.on_end = self._stage_ended
+            run.ledger.listen(self._heard)
+            self.runs[stage.name] = run
+
+    # -- what came of it -----------------------------------------------------------------------------
+
+    def __getitem__(self, stage: str) -> Run:
+        """The run of a stage, by its name."""
+        if stage not in self.runs:
+            raise PlanError(f"the plan has no stage {stage!r}; it has {', '.join(self.runs)}")
+        return self.runs[stage]
+
+    def __iter__(self) -> Iterator[Any]:
+        """The results of the last stage."""
+        return iter(self.last)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def last(self) -> Run:
+        """The run of the stage that was planned last."""
+        return self.runs[self.plan.stages[-1].name]
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The results of the last stage: of a stage of one task its result, of a grouped one a dict by key, else a
+        list. Raises what kept the plan from its end; TimeoutError after `timeout` seconds."""
+        if not self.wait(timeout):
+            raise TimeoutError(f"plan run {self.id} has not ended after {timeout:g} s: {self.status}")
+        for run in self.runs.values():
+            run.ledger.check_end()
+        stage, values = self.plan.stages[-1], list(self.last)
+        if stage.keys is not None:
+            return dict(zip(stage.keys, values, strict=True)) if len(values) == stage.count else values
+        return values[0] if stage.count == 1 and values else values
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all stages have ended, at most `timeout` seconds. Have they?"""
+        until = None if timeout is None else time.monotonic() + timeout
+        for run in self.runs.values():
+            if not run.wait(None if until is None else max(0.0, until - time.monotonic())):
+                return False
+        return True
+
+    # -- state ---------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """Where the run stands now: tasks of all stages."""
+        each = [run.status for run in self.runs.values()]
+        order = ("running", "failed", "cancelled", "interrupted", "done")
+        state = min((s.state for s in each), key=order.index, default="done")
+        sums = (sum(getattr(s, name) for s in each) for name in Status.__dataclass_fields__ if name != "state")
+        return Status(state, *sums)
+
+    @property
+    def errors(self) -> dict[tuple[str, int], TaskError]:
+        """What became of the tasks that have failed so far, by stage and index."""
+        return {(name, task): error for name, run in self.runs.items() for task, error in run.errors.items()}
+
+    def cancel(self) -> None:
+        """Start nothing more and kill what runs. Results that are there stay."""
+        for run in self.runs.values():
+            run.ledger.cancelled = not run.ledger.ended
+        if self.links is not None and self.links.stages:
+            self._session.stop(self.links.stages[0])
+
+    def retry(self) -> PlanRun:
+        """Try again what failed, and all that fell with it. Waits for the run to end first."""
+        self.wait()
+        for run in self.runs.values():
+            run.ledger.finish_telling()
+        assert self.links is not None
+        self._ended = 0
+        for run in self.runs.values():
+            run.ledger.reopen(run.ledger.stage, resume=False)
+        with self._session.lock:
+            self.links.resume()
+        self._session.drive(*self.links.stages, priority=self.priority)
+        return self
+
+    def report(self) -> dict[str, Any]:
+        """What it took: the report of each stage, by name."""
+        return {name: run.report() for name, run in self.runs.items()}
+
+    def __repr__(self) -> str:
+        s = self.status
+        fates = "".join(f", {n} {what}" for n, what in ((s.failed, "failed"), (s.skipped, "skipped")) if n)
+        return f"<PlanRun {self.id}: {s.state}, {s.done} of {s.total} tasks of {len(self.runs)} stages done{fates}>"
+
+    def _repr_html_(self) -> str:
+        from fnmap.observe.report import stages_as_html
+
+        return stages_as_html(self.id, {name: run.status for name, run in self.runs.items()})
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def show_progress(self, progress: bool | None) -> None:
+        """Show one bar for all stages: True, False, or None for where somebody looks."""
+        from fnmap.observe.progress import Bar, somebody_looks
+
+        if somebody_looks() if progress is None else progress:
+            self._bar = Bar()
+            self._bar(RunStarted(self.id, self.plan.name, len(self)))
+
+    def _heard(self, event: Any) -> None:
+        """Of one stage; the bar is told of all."""
+        if self._bar is not None and isinstance(event, RunProgressed):
+            s = self.status
+            self._bar(RunProgressed(self.id, s.done, s.failed, s.running, s.total))
+
+    def _stage_ended(self) -> None:
+        with self._session.lock:
+            self._ended += 1
+            over = self._ended == len(self.runs)
+        if not over:
+            return
+        status = self.status
+        if self.durable is not None:
+            self.durable.end(status)
+        if self._bar is not None:
+            self._bar(RunEnded(self.id, status.state, status.done, status.failed))
+
+
+def start_plan(
+    session: Session, plan: Plan, *, name: str | None, errors: Any, priority: int, progress: bool | None
+) -> PlanRun:
+    """A run of the plan that has started. What can be wrong with the plan is raised here."""
+    if not plan.stages:
+        raise PlanError(f"the plan {plan.name!r} has no stage: add one with map, add, gather or reduce")
+    errors, graph = build.check_errors(errors), plan.graph()
+    live_id = build.new_run_id()
+    run = PlanRun(session, plan, name or live_id, errors, build.check_priority(priority), graph)
+    store, number = session.scratch, 0
+    if name is None:
+        weakref.finalize(run, _forget, store, live_id)
+    stages = make_stages(run, session, store, live_id, live_id, number)
+    run.show_progress(session.progress if progress is None else progress)
+    begin_driving(run, session, stages)
+    return run
+
+
+def begin_driving(run: PlanRun, session: Session, stages: Sequence[Stage]) -> None:
+    """Bind the stages, release what is ready, and go."""
+    flow = Flow(run.graph, [stage.schedule for stage in stages])
+    links = run.links = PlanLinks(flow, stages, [r.ledger for r in run.runs.values()])
+    for stage, stage_run in zip(stages, run.runs.values(), strict=True):
+        stage.links = links
+        stage_run.ledger.hold(stage)
+    with session.lock:
+        links.start()
+    session.drive(*stages, priority=run.priority)
+
+
+def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_id: str, driver: int) -> list[Stage]:
+    """The stages of a plan, ready to be driven; they commit to this store."""
+    made = list[Stage]()
+    edges = iter(run.plan.edges())
+    results = [r.ledger.results for r in run.runs.values()]
+    for number, planned in enumerate(run.plan.stages):
+        own = [(next(edges), wire.columns) for wire in planned.wires]
+        kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed
+        shape = template(planned.args, planned.kwargs, holes=planned.holes)
+        feed = kind(store, own, results, run.graph.locate, shape)
+        ledger = run.runs[planned.name].ledger
+        ledger.store = store
+        made.append(
+            _stage(session, planned, f"{live_id}.{number}", ledger, Durable(store, run_id, driver, number), feed)
+        )
+    return made
+
+
+def _stage(
+    session: Session, planned: PlannedStage, live_id: str, ledger: Any, keeper: Durable, feed: PartFeed
+) -> Stage:
+    limits, options = session.compute.limits, planned.options
+    retry, timeout_s = build.check_retries(options.retries), build.check_timeout(options.timeout)
+    shared = None if limits.in_process else build.Shared(lambda: session.scratch, live_id)
+    source = NoItems() if planned.items is None else Items(planned.items, shared)
+    job = build.make_job(
+        session, planned.fn, planned.static, form="call", retry=retry, timeout_s=timeout_s, shared=shared
+    )
+    job = replace(job, scratch=session.scratch)
+    if shared is not None:
+        shared.clear_with(ledger)
+    schedule = Schedule(
+        slots=limits.slots,
+        chunks=build.check_chunks(options.chunksize, limits.chunk_s),
+        retry=retry,
+        costs=stage_costs(planned),
+        limit=options.limit,
+        backups=limits.backups if options.idempotent is None else options.idempotent,
+    )
+    schedule.add(planned.count, ready=False)
+    schedule.close()
+    return Stage(live_id, schedule, source, job, ledger, keeper, feed)
+
+
+def stage_costs(planned: PlannedStage) -> Any:
+    """What each task is expected to take, or None."""
+    cost = planned.options.cost
+    if cost is None:
+        return None
+    if isinstance(cost, (int, float)):
+        return [float(cost)] * planned.count
+    if callable(cost) and (planned.items is None or planned.holes):
+        raise PlanError(
+            f"cost of stage {planned.name!r}: its tasks have no items; pass a sequence with a cost for each"
+        )
+    items = planned.items if planned.items is not None else range(planned.count)
+    return build.check_costs(cost, items, "args" if planned.items is not None else "item")
+
+
+def _forget(store: Store, run_id: str) -> None:
+    """Delete what an unnamed run has left in the scratch store."""
+    store.delete([key for prefix in keys.all_part_prefixes(run_id) for key in store.list(prefix)])

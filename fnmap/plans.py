@@ -1,0 +1,408 @@
+"""Plans: stages of tasks that depend on each other. Nothing runs before `run`.
+
+with fnmap.plan("rollup") as p:
+    losses = p.map(simulate, deals)
+    prices = p.map(price, losses, kwargs={"events": p.add(read_events, path)})
+    total = p.reduce(add_up, prices, by=region_of)
+run = p.run()
+run["add_up"].result()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from fnmap import build
+from fnmap.errors import PlanError, UsageError
+from fnmap.format.inputs import Columns, Hole
+from fnmap.planning.graph import Edge, Graph, Upstream, check_acyclic
+from fnmap.planning.policy import Retry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fnmap.compute.base import Compute
+    from fnmap.plan_run import PlanRun
+    from fnmap.planning.simulate import Forecast
+    from fnmap.storage.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """One task of a plan; as an argument, its result."""
+
+    plan: Plan
+    stage: int
+    task: int
+    columns: Columns = None
+
+    def __getitem__(self, columns: str | list[str]) -> TaskRef:
+        """Of its result, one column, or a table of some."""
+        return replace(self, columns=_columns(columns))
+
+
+@dataclass(frozen=True, slots=True)
+class StageRef:
+    """A stage of a plan; as an argument, the results of its tasks. `keys`: of a grouped stage, the key of each task."""
+
+    plan: Plan
+    number: int
+    columns: Columns = None
+
+    @property
+    def name(self) -> str:
+        return self.plan.stages[self.number].name
+
+    @property
+    def keys(self) -> Sequence[Any] | None:
+        return self.plan.stages[self.number].keys
+
+    def __len__(self) -> int:
+        return self.plan.stages[self.number].count
+
+    def __getitem__(self, which: int | str | list[str]) -> Any:
+        """Its task of that number; or of all its results one column, or a table of some."""
+        if isinstance(which, (str, list)):
+            return replace(self, columns=_columns(which))
+        task = range(len(self))[which]
+        return TaskRef(self.plan, self.number, task, self.columns)
+
+    def __iter__(self) -> Iterator[TaskRef]:
+        return (TaskRef(self.plan, self.number, task, self.columns) for task in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<stage {self.name!r} of plan {self.plan.name!r}: {len(self)} tasks>"
+
+
+@dataclass(slots=True, eq=False)
+class Wire:
+    """The results that one argument of a stage takes: tasks of a stage (or of a stage each), one for each task,
+    or a list, whose `ends` say where those of each task end."""
+
+    stage: int | list[int]
+    tasks: Any
+    ends: Any = None
+    columns: Columns = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOptions:
+    """How the tasks of a stage are run; the options of `Plan.map`."""
+
+    retries: int | Retry | None = None
+    timeout: float | None = None
+    chunksize: int | Literal["auto"] = "auto"
+    cost: Any = None
+    limit: int | None = None
+    idempotent: bool | None = None
+    on_upstream_error: Upstream = "fail"
+
+    def __post_init__(self) -> None:
+        build.check_retries(self.retries)
+        build.check_timeout(self.timeout)
+        build.check_chunks(self.chunksize, 1.0)
+        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
+            raise UsageError(f"limit must be an int >= 1: calls at once; got {self.limit!r}")
+        if self.idempotent not in (None, True, False):
+            raise UsageError(f"idempotent must be True, False or None; got {self.idempotent!r}")
+        if self.on_upstream_error not in ("fail", "skip", "pass"):
+            raise UsageError(f'on_upstream_error must be "fail", "skip" or "pass"; got {self.on_upstream_error!r}')
+
+
+@dataclass(slots=True, eq=False)
+class PlannedStage:
+    """One function over many tasks, and where their arguments come from (see format.inputs.Inputs)."""
+
+    name: str
+    fn: Callable[..., Any]
+    count: int
+    wires: list[Wire] = field(default_factory=list)
+    args: list[int] = field(default_factory=list)
+    kwargs: dict[str, int] = field(default_factory=dict)
+    static: dict[str, Any] = field(default_factory=dict)  # keywords that are the same for all
+    items: list[Any] | None = None  # a tuple a task
+    holes: bool = False
+    keys: Sequence[Any] | None = None
+    options: StageOptions = field(default_factory=StageOptions)
+
+
+class Plan:
+    """Stages and what depends on what. A context manager for looks alone: nothing happens at its end."""
+
+    def __init__(self, name: str = "plan") -> None:
+        self.name = name
+        self.stages: list[PlannedStage] = []
+        self._added: dict[Any, int] = {}  # stages of `add`, by function and options
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing runs before `run`."""
+
+    def __len__(self) -> int:
+        return sum(stage.count for stage in self.stages)
+
+    # -- stages --------------------------------------------------------------------------------------
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: StageRef | Iterable[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> StageRef:
+        """A stage of one task for each item. An iterable may be a stage: its k-th result is the k-th item, and a
+        task starts as soon as its own are there. A keyword may be a task, or a stage of one: all get its result.
+
+        Options: retries, timeout, chunksize, cost, limit (calls at once), idempotent (False: never tried a second
+        time beside the first), on_upstream_error ("fail", "skip" or "pass" the error in place of the result).
+        """
+        if not iterables:
+            raise UsageError("map needs at least one iterable of items, or a stage")
+        stage = self._stage(fn, name, options)
+        columns = [it if isinstance(it, StageRef) else list(it) for it in iterables]
+        lengths = {len(column) for column in columns}
+        if len(lengths) > 1:
+            raise UsageError(f"the iterables must have equal lengths; got {[len(c) for c in columns]}")
+        stage.count = lengths.pop()
+        own = list[list[Any]]()
+        for column in columns:
+            if isinstance(column, StageRef):
+                self._check_mine(column)
+                stage.args.append(len(stage.wires))
+                stage.wires.append(Wire(column.number, np.arange(stage.count, dtype=np.int32), None, column.columns))
+            else:
+                if bad := next((at for at, item in enumerate(column) if isinstance(item, (TaskRef, StageRef))), None):
+                    raise UsageError(f"item {bad} is a task of a plan: pass a whole stage, or use add(fn, task)")
+                own.append(column)
+                stage.args.append(-len(own))
+        if own:
+            stage.items = list(zip(*own, strict=True))
+        self._bind(stage, build.check_kwargs(kwargs))
+        return self._append(stage)
+
+    def gather(
+        self,
+        fn: Callable[..., Any],
+        *stages: StageRef,
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> StageRef:
+        """A stage of one task: the function of the list of all results of each stage."""
+        if not stages:
+            raise UsageError("gather needs at least one stage")
+        stage = self._stage(fn, name, options)
+        stage.count = 1
+        for source in stages:
+            self._check_mine(source)
+            stage.args.append(len(stage.wires))
+            tasks = np.arange(len(source), dtype=np.int32)
+            stage.wires.append(Wire(source.number, tasks, np.array([len(source)]), source.columns))
+        self._bind(stage, build.check_kwargs(kwargs))
+        return self._append(stage)
+
+    def reduce(
+        self,
+        fn: Callable[[list[Any]], Any],
+        source: StageRef,
+        *,
+        by: Callable[..., Any] | Sequence[Any] | None = None,
+        fan_in: int = 32,
+        name: str | None = None,
+        **options: Any,
+    ) -> StageRef:
+        """Combine results by a function of a list of them, in a tree of at most `fan_in` at a time, in their order.
+
+        `by`: a key for each task of the source, or a function of its item: a result for each key, in the order
+        in which the keys first appear (`keys` of the stage). Without it, one result.
+        """
+        from fnmap.plan_tree import grow_tree
+
+        self._check_mine(source)
+        if not isinstance(fan_in, int) or fan_in < 2:
+            raise UsageError(f"fan_in must be an int >= 2; got {fan_in!r}")
+        return grow_tree(self, self._stage(fn, name, options), source, self._keys_of(source, by), fan_in)
+
+    def add(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskRef:
+        """One task. Arguments may be other tasks: it runs when they are done, and gets their results. All that
+        are added with one function are a stage, which has its name."""
+        return self.add_with({}, fn, *args, **kwargs)
+
+    def add_with(self, options: Mapping[str, Any], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskRef:
+        """As `add`, with the options of `map`, and `name` for the stage's."""
+        key = (id(fn), tuple(sorted(options.items(), key=lambda option: option[0])))
+        number = self._added.get(key)
+        if number is None:
+            options = dict(options)
+            stage = self._stage(fn, options.pop("name", None), options)
+            stage.holes, stage.items, stage.wires = True, [], [Wire([], [], [])]
+            number = self._added[key] = self._append(stage).number
+        stage, wire = self.stages[number], self.stages[number].wires[0]
+        assert stage.items is not None
+        inputs = list[TaskRef]()
+        item = (
+            tuple(self._hole(a, inputs) for a in args),
+            {name: self._hole(value, inputs) for name, value in kwargs.items()},
+        )
+        stage.items.append(item)
+        wire.stage += [ref.stage for ref in inputs]  # type: ignore[operator]
+        wire.tasks += [ref.task for ref in inputs]
+        wire.ends.append(len(wire.tasks))
+        stage.count += 1
+        return TaskRef(self, number, stage.count - 1)
+
+    # -- what becomes of it --------------------------------------------------------------------------
+
+    def graph(self) -> Graph:
+        """The dependencies as columns. Raises PlanError if they go in a circle."""
+        counts = [stage.count for stage in self.stages]
+        graph = Graph(counts, self.edges(), [stage.options.on_upstream_error for stage in self.stages])
+        if any(isinstance(wire.stage, list) for stage in self.stages for wire in stage.wires):
+            check_acyclic(graph, [stage.name for stage in self.stages])  # others are acyclic as they are made
+        return graph
+
+    def edges(self) -> list[Edge]:
+        """What the graph is made of: an edge for each argument that takes results."""
+        first = np.concatenate([[0], np.cumsum([stage.count for stage in self.stages], dtype=np.int64)])
+        found = list[Edge]()
+        for number, stage in enumerate(self.stages):
+            for wire in stage.wires:
+                ends = None if wire.ends is None else np.asarray(wire.ends, np.int64)
+                if isinstance(wire.stage, int):
+                    found.append(Edge(wire.stage, number, wire.tasks, ends))
+                else:
+                    through = first[np.asarray(wire.stage, np.int64)] + np.asarray(wire.tasks, np.int64)
+                    found.append(Edge(-1, number, through, ends))
+        return found
+
+    def run(
+        self,
+        *,
+        name: str | None = None,
+        on: str | Compute | None = None,
+        store: str | Path | Store | None = None,
+        errors: Any = "raise",
+        priority: int = 0,
+        progress: bool | None = None,
+    ) -> PlanRun:
+        """Start it. `errors` as of `map`: under "raise" the first failure ends the run; `priority`: of two runs of
+        a session, the one of higher priority gets free workers first."""
+        from fnmap.api import session_for
+
+        return session_for(on, store).run_plan(self, name=name, errors=errors, priority=priority, progress=progress)
+
+    def explain(self, *, on: str = "local", workers: int | None = None, **model: Any) -> Forecast:
+        """What a run would take, without running it: the scheduler runs in virtual time. `cost=` is seconds a task."""
+        from fnmap.plan_forecast import forecast
+
+        return forecast(self, on=on, workers=workers, **model)
+
+    def __repr__(self) -> str:
+        stages = ", ".join(f"{stage.name}[{stage.count}]" for stage in self.stages)
+        return f"<Plan {self.name!r}: {len(self)} tasks; {stages or 'no stage'}>"
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _stage(self, fn: Callable[..., Any], name: str | None, options: Mapping[str, Any]) -> PlannedStage:
+        build.check_function(fn)
+        known = StageOptions.__dataclass_fields__
+        if wrong := [option for option in options if option not in known]:
+            raise UsageError(f"a stage has no option {wrong[0]!r}; it has {', '.join(known)}")
+        return PlannedStage(self._name(fn, name), fn, 0, options=StageOptions(**options))
+
+    def _name(self, fn: Callable[..., Any], name: str | None) -> str:
+        taken = {stage.name for stage in self.stages}
+        if name is not None:
+            if not isinstance(name, str) or not name:
+                raise UsageError(f"name must be a text; got {name!r}")
+            if name in taken:
+                raise PlanError(f"name={name!r}: the plan has a stage of that name already; choose another")
+            return name
+        base = build.label(fn).rpartition(".")[2].strip("<>")
+        return next(n for n in _numbered(base) if n not in taken)
+
+    def _append(self, stage: PlannedStage) -> StageRef:
+        self.stages.append(stage)
+        return StageRef(self, len(self.stages) - 1)
+
+    def _bind(self, stage: PlannedStage, kwargs: Mapping[str, Any]) -> None:
+        """Keywords: results that all tasks get, or plain values."""
+        for key, given in kwargs.items():
+            value = given
+            if isinstance(value, StageRef):
+                if len(value) != 1:
+                    raise PlanError(
+                        f"kwargs[{key!r}] is the stage {value.name!r} of {len(value)} tasks: reduce or gather it first,"
+                        " or pass it as an iterable"
+                    )
+                value = value[0]
+            if isinstance(value, TaskRef):
+                self._check_mine(value)
+                stage.kwargs[key] = len(stage.wires)
+                stage.wires.append(Wire(value.stage, np.full(stage.count, value.task, np.int32), None, value.columns))
+            else:
+                stage.static[key] = value
+
+    def _hole(self, value: Any, inputs: list[TaskRef]) -> Any:
+        if isinstance(value, StageRef):
+            if len(value) != 1:
+                raise PlanError(f"the stage {value.name!r} has {len(value)} tasks: pass one of them, or use gather")
+            value = value[0]
+        if not isinstance(value, TaskRef):
+            return value
+        self._check_mine(value)
+        if value.columns is not None:
+            raise PlanError("columns of a result can be chosen in map, gather and reduce, not in add")
+        inputs.append(value)
+        return Hole(len(inputs) - 1)
+
+    def _check_mine(self, ref: Any) -> None:
+        if not isinstance(ref, (StageRef, TaskRef)):
+            raise UsageError(f"a stage of this plan is needed here; got {ref!r}")
+        if ref.plan is not self:
+            raise PlanError(f"{ref!r} belongs to another plan: {ref.plan.name!r}")
+
+    def _keys_of(self, source: StageRef, by: Any) -> list[Any] | None:
+        """The key of each task of a stage."""
+        if by is None:
+            return None
+        if not callable(by):
+            keys = list(by)
+            if len(keys) != len(source):
+                raise UsageError(f"by must have a key for each of the {len(source)} tasks; it has {len(keys)}")
+            return keys
+        return [by(*item) for item in self._items_of(source.number)]
+
+    def _items_of(self, number: int) -> list[tuple[Any, ...]]:
+        """What a stage's tasks came from: its own items, the keys of its groups, or those of the stage before."""
+        stage = self.stages[number]
+        if stage.items is not None and not stage.holes:
+            return stage.items
+        if stage.keys is not None:
+            return [(key,) for key in stage.keys]
+        each = [w for w in stage.wires if w.ends is None and isinstance(w.stage, int) and w.tasks is not None]
+        if stage.holes or not each:
+            raise PlanError(
+                f"by: the tasks of stage {stage.name!r} have no items; pass a sequence with the key of each"
+            )
+        assert isinstance(each[0].stage, int)
+        return self._items_of(each[0].stage)
+
+
+def _columns(which: str | list[str]) -> Columns:
+    return which if isinstance(which, str) else tuple(which)
+
+
+def _numbered(base: str) -> Iterator[str]:
+    yield base
+    number = 2
+    while True:
+        yield f"{base}_{number}"
+        number += 1

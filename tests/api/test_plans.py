@@ -1,0 +1,288 @@
+"""Plans: stages and tasks that depend on each other."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fnmap
+from fnmap.errors import PlanError, UpstreamFailed, UsageError
+
+
+@pytest.fixture(scope="module", params=["inline", "local"])
+def session(request):
+    with fnmap.Session(on=request.param) as session:
+        yield session
+
+
+def square(x):
+    return x * x
+
+
+def add(a, b):
+    return a + b
+
+
+def total(values):
+    return sum(values)
+
+
+def odd_fails(x):
+    if x % 2:
+        raise ValueError(f"odd: {x}")
+    return x
+
+
+def show(x):
+    return type(x).__name__
+
+
+def test_a_stage_takes_the_results_of_another_one_by_one(session):
+    with fnmap.plan() as p:
+        squares = p.map(square, range(20))
+        p.map(add, squares, range(20))
+    run = session.run_plan(p)
+    assert run.result() == [x * x + x for x in range(20)]
+    assert list(run["square"]) == [x * x for x in range(20)]
+    assert run.status.done == 40
+
+
+def test_nothing_runs_before_run():
+    with fnmap.plan() as p:
+        p.map(lambda _: pytest.fail("it ran"), [1])
+    assert len(p) == 1
+
+
+def test_results_are_reduced_by_key_in_a_tree(session):
+    with fnmap.plan() as p:
+        squares = p.map(square, range(50))
+        sums = p.reduce(total, squares, by=lambda x: x % 3, fan_in=4)
+        p.gather(max, sums, name="greatest")
+    run = session.run_plan(p)
+    expected = {key: sum(x * x for x in range(50) if x % 3 == key) for key in range(3)}
+    assert run.result() == max(expected.values())
+    assert dict(zip(sums.keys, run["total"], strict=True)) == expected
+
+
+@given(st.lists(st.text(max_size=3), max_size=40), st.integers(2, 5), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_tree_combines_every_group_in_its_order(words, fan_in, data):
+    keys = [data.draw(st.integers(0, 3)) for _ in words]
+    with fnmap.plan() as p:
+        source = p.map(str, words)
+        p.reduce("".join, source, by=keys, fan_in=fan_in, name="joined")
+    run = p.run(on="inline")
+    expected: dict[int, str] = {}
+    for word, key in zip(words, keys, strict=True):
+        expected[key] = expected.get(key, "") + word
+    assert dict(zip(p.stages[-1].keys or (), run["joined"], strict=True)) == expected
+
+
+def test_tasks_are_added_one_by_one(session):
+    with fnmap.plan() as p:
+        one, two = p.add(square, 3), p.add(square, 4)
+        both = p.add(add, one, b=two)
+        p.add(add, both, both)
+    assert session.run_plan(p).last[1] == 50
+
+
+def test_a_keyword_is_one_result_that_all_tasks_get(session):
+    with fnmap.plan() as p:
+        k = p.add(square, 3)
+        p.map(add, range(5), kwargs={"b": k})
+    assert session.run_plan(p).result() == [9, 10, 11, 12, 13]
+
+
+def make_table(n):
+    return pa.table({"loss": np.arange(n, dtype=float), "year": np.arange(n)})
+
+
+def test_only_the_columns_that_are_asked_for_are_read(session):
+    with fnmap.plan() as p:
+        tables = p.map(make_table, [1, 2, 3])
+        p.map(np.sum, tables["loss"], name="sums")
+        p.map(lambda t: t.column_names, tables[["year"]], name="names")
+    run = session.run_plan(p)
+    assert list(run["sums"]) == [0.0, 1.0, 3.0]
+    assert list(run["names"]) == [["year"]] * 3
+
+
+def test_a_column_that_is_not_there_is_named(session):
+    with fnmap.plan() as p:
+        p.map(show, p.map(make_table, [1])["lss"])
+    with pytest.raises(UsageError, match=r"no column 'lss'; they have loss, year"):
+        session.run_plan(p).result()
+
+
+def test_fields_of_rows_are_columns(session):
+    with fnmap.plan() as p:
+        rows = p.map(lambda x: {"x": x, "y": [x]}, range(3))
+        p.map(add, rows["x"], rows["x"])
+    assert session.run_plan(p).result() == [0, 2, 4]
+
+
+def test_what_depends_on_a_failed_task_fails_and_says_on_which(session):
+    with fnmap.plan() as p:
+        p.map(square, p.map(odd_fails, range(4)))
+    run = session.run_plan(p, errors="return")
+    results = list(run["square"])
+    assert [results[0], results[2]] == [0, 4]
+    assert isinstance(results[1], UpstreamFailed)
+    assert "task 1 of odd_fails" in str(results[1])
+    assert set(run.errors) == {("odd_fails", 1), ("odd_fails", 3), ("square", 1), ("square", 3)}
+
+
+def test_the_first_failure_ends_the_run_and_is_raised_as_its_own_type(session):
+    with fnmap.plan() as p:
+        p.map(square, p.map(odd_fails, range(4)))
+    run = session.run_plan(p)
+    with pytest.raises(ValueError, match="odd: "):
+        run.result()
+    assert run.status.state == "failed"
+
+
+def test_failed_inputs_can_be_left_out(session):
+    with fnmap.plan() as p:
+        numbers = p.map(odd_fails, range(6))
+        p.map(square, numbers, on_upstream_error="skip")
+        p.gather(total, numbers, on_upstream_error="skip")
+    run = session.run_plan(p, errors="return")
+    assert run["total"][0] == 6
+    assert list(run["square"]) == [0, 4, 16]
+    assert run["square"].status.skipped == 3
+    assert isinstance(run["square"][1], UpstreamFailed)
+
+
+def test_what_depends_on_a_skipped_task_is_skipped_or_fails_in_its_turn(session):
+    with fnmap.plan() as p:
+        kept = p.map(square, p.map(odd_fails, range(4)), on_upstream_error="skip")
+        p.map(square, kept, name="fails")
+        p.map(square, kept, name="skips", on_upstream_error="skip")
+        p.gather(len, kept, name="counts", on_upstream_error="skip")
+    run = session.run_plan(p, errors="return")
+    run.wait()
+    assert (run["fails"].status.failed, run["skips"].status.skipped, run["counts"][0]) == (2, 2, 2)
+
+
+def test_errors_can_be_passed_on(session):
+    with fnmap.plan() as p:
+        p.map(show, p.map(odd_fails, range(3)), on_upstream_error="pass")
+    assert list(session.run_plan(p, errors="return")["show"]) == ["int", "TaskError", "int"]
+
+
+def test_retry_runs_what_failed_and_what_fell_with_it(session, tmp_path):
+    def fails_once(x, *, mark=tmp_path):
+        if x == 2 and not (mark / "seen").exists():
+            (mark / "seen").touch()
+            raise OSError("once")
+        return x
+
+    with fnmap.plan() as p:
+        p.map(square, p.map(fails_once, range(4)))
+    run = session.run_plan(p, errors="return")
+    run.wait()
+    assert run.status.failed == 2
+    assert run.retry().result() == [0, 1, 4, 9]
+    assert run.errors == {}
+
+
+def test_a_chunk_starts_when_its_own_inputs_are_there(tmp_path: Path):
+    """The second of the first stage waits for a file that is written by what depends on the first."""
+    go = tmp_path / "go"
+
+    def first(x):
+        while x and not go.exists():
+            pass
+        return x
+
+    def second(x):
+        go.touch()
+        return x
+
+    with fnmap.plan() as p:
+        p.map(second, p.map(first, [0, 1], chunksize=1), chunksize=1)
+    with fnmap.Session(workers=2) as session:
+        assert session.run_plan(p).result(30) == [0, 1]
+
+
+def test_a_limit_bounds_the_calls_at_once():
+    seen, lock, most = set[int](), threading.Lock(), 0
+
+    with fnmap.plan() as p:
+        p.map(square, range(40), chunksize=1, limit=1)
+    with fnmap.Session(workers=4) as session:
+        run = session.run_plan(p)
+        for stage in run.links.stages if run.links else ():
+            with session.lock:
+                most = max(most, len(stage.running))
+        assert run.result() == [x * x for x in range(40)]
+    assert most <= 1
+    del seen, lock
+
+
+def test_cancel_stops_all_stages():
+    with fnmap.plan() as p:
+        p.map(square, p.map(lambda _: threading.Event().wait(60), range(4), chunksize=1))
+    with fnmap.Session(workers=2) as session:
+        run = session.run_plan(p)
+        run.cancel()
+        assert run.wait(30)
+        assert run.status.state == "cancelled"
+        with pytest.raises(fnmap.errors.RunCancelled):
+            run.result()
+
+
+def test_an_unnamed_run_leaves_nothing_behind(session):
+    with fnmap.plan() as p:
+        p.map(square, range(3))
+    run = session.run_plan(p)
+    assert run.result() == [0, 1, 4]
+    assert any(session.scratch.list(f"part/{h}/") for h in "0123456789abcdef")
+    del run
+    import gc
+
+    gc.collect()
+    assert not [key for h in "0123456789abcdef" for key in session.scratch.list(f"part/{h}/")]
+
+
+def test_names_are_told_apart_and_a_name_twice_is_refused():
+    p = fnmap.plan("p")
+    assert [p.map(square, [1]).name, p.map(square, [1]).name] == ["square", "square_2"]
+    with pytest.raises(PlanError, match=r"'square'.*already"):
+        p.map(square, [1], name="square")
+
+
+def test_wrong_plans_are_refused_by_name():
+    p, other = fnmap.plan("p"), fnmap.plan("other")
+    stage = p.map(square, range(3))
+    with pytest.raises(PlanError, match="another plan: 'other'"):
+        p.map(square, other.map(square, [1]))
+    with pytest.raises(UsageError, match=r"equal lengths.*\[3, 2\]"):
+        p.map(add, stage, [1, 2])
+    with pytest.raises(UsageError, match="no option 'chunksze'; it has retries"):
+        p.map(square, [1], chunksze=3)
+    with pytest.raises(PlanError, match="'square' of 3 tasks: reduce or gather it"):
+        p.map(add, [1], kwargs={"b": stage})
+    with pytest.raises(UsageError, match="on_upstream_error must be"):
+        p.map(square, stage, on_upstream_error="ignore")
+    with pytest.raises(UsageError, match="limit must be an int >= 1"):
+        p.map(square, stage, limit=0)
+    with pytest.raises(PlanError, match="has no stage"):
+        fnmap.plan("empty").run(on="inline")
+    with pytest.raises(PlanError, match="no stage 'sqare'; it has square"):
+        p.run(on="inline")["sqare"]
+
+
+def test_an_empty_stage_is_an_empty_run(session):
+    with fnmap.plan() as p:
+        nothing = p.map(square, [])
+        p.reduce(total, p.map(square, nothing))
+    run = session.run_plan(p)
+    assert run.result() == 0
+    assert list(run["square"]) == []
