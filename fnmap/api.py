@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Unpack
 
 from fnmap.compute.base import Compute
 from fnmap.compute.open import open_compute
-from fnmap.planning.policy import Retry
-from fnmap.run import Errors, Run
+from fnmap.options import Options, ReduceOptions, SessionOptions, StarOptions, check_names, shows
+from fnmap.run import Run
 from fnmap.session import Session
 from fnmap.storage.base import Store
 
@@ -44,9 +44,17 @@ def session_for(on: str | Compute | None = None, store: str | Path | Store | Non
         return session
 
 
+@shows(SessionOptions)
+def use(
+    *, on: str | Compute = "local", store: str | Path | Store | None = None, **options: Unpack[SessionOptions]
+) -> AbstractContextManager[Session]:
+    """Run the verbs of this block, and of all that it calls, on this compute and store. `options` as of Session."""
+    check_names(SessionOptions, "use", options, "on", "store")
+    return _use(on, store, options)
+
+
 @contextmanager
-def use(*, on: str | Compute = "local", store: str | Path | Store | None = None, **options: Any) -> Iterator[Session]:
-    """Run the verbs of this block, and of all that it calls, on this compute and store."""
+def _use(on: str | Compute, store: str | Path | Store | None, options: SessionOptions) -> Iterator[Session]:
     with Session(on=on, store=store, **options) as session:
         token = _used.set(session)
         try:
@@ -62,22 +70,13 @@ def plan(name: str = "plan") -> Plan:
     return Plan(name)
 
 
+@shows(Options)
 def map(  # noqa: A001 - it is the builtin's name because it is the builtin's meaning
     fn: Callable[..., Any],
     *iterables: Iterable[Any],
-    kwargs: Mapping[str, Any] | None = None,
-    ordered: bool = True,
-    errors: Errors = "raise",
-    retries: int | Retry | None = None,
-    timeout: float | None = None,
-    chunksize: int | Literal["auto"] = "auto",
-    buffersize: int | None = None,
-    strict: bool = True,
-    cost: Callable[..., float] | Iterable[float] | None = None,
-    name: str | None = None,
     on: str | Compute | None = None,
     store: str | Path | Store | None = None,
-    progress: bool | None = None,
+    **options: Unpack[Options],
 ) -> Run:
     """Apply `fn` to each item of the iterables, in parallel. Starts at once and returns a Run.
 
@@ -102,21 +101,21 @@ def map(  # noqa: A001 - it is the builtin's name because it is the builtin's me
 
     Raises UsageError for an argument that is wrong, before anything starts.
     """
-    return session_for(on, store).map(
-        fn, *iterables, kwargs=kwargs, ordered=ordered, errors=errors, retries=retries, timeout=timeout,
-        chunksize=chunksize, buffersize=buffersize, strict=strict, cost=cost, name=name, progress=progress,
-    )  # fmt: skip
+    check_names(Options, "map", options, "on", "store")
+    return session_for(on, store).map(fn, *iterables, **options)
 
 
+@shows(StarOptions)
 def starmap(
     fn: Callable[..., Any],
     iterable: Iterable[Iterable[Any]],
     *,
     on: str | Compute | None = None,
     store: str | Path | Store | None = None,
-    **options: Any,
+    **options: Unpack[StarOptions],
 ) -> Run:
-    """As `map`, of items each of which is the tuple of the function's arguments. `options` as of `map`."""
+    """As `map`, of items each of which is the tuple of the function's arguments. Options as of `map`."""
+    check_names(StarOptions, "starmap", options, "on", "store")
     return session_for(on, store).starmap(fn, iterable, **options)
 
 
@@ -125,6 +124,7 @@ def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
     return session_for().submit(fn, *args, **kwargs)
 
 
+@shows(ReduceOptions)
 def map_reduce(
     fn: Callable[..., Any],
     items: Iterable[Any],
@@ -134,15 +134,16 @@ def map_reduce(
     fan_in: int = 32,
     on: str | Compute | None = None,
     store: str | Path | Store | None = None,
-    **options: Any,
+    **options: Unpack[ReduceOptions],
 ) -> Future[Any]:
     """Apply `fn` to the items and combine the results, on the workers, in a tree.
 
     `reduce_fn` takes a list of at most `fan_in` results, or of what it returned before, and returns one.
     They come in the order of the items, whatever the order in which they were computed. With `by`, a
     function of the item that gives a key, each group is reduced by itself, and the future's result is a
-    dict of the keys in order of first appearance. `options` as of `map`, but for `ordered` and `name`.
+    dict of the keys in order of first appearance. Options as of `map`, but for `ordered` and `name`.
     """
+    check_names(ReduceOptions, "map_reduce", options, "by", "fan_in", "on", "store")
     return session_for(on, store).map_reduce(fn, items, reduce_fn, by=by, fan_in=fan_in, **options)
 
 

@@ -12,6 +12,7 @@ from fnmap.durable import claim, hold, last_driver, live_here, read_end, read_ke
 from fnmap.errors import RunNotFound
 from fnmap.format import keys
 from fnmap.format.call import Failure
+from fnmap.options import MapOptions
 from fnmap.planning.policy import ChunkPolicy, Retry
 from fnmap.planning.schedule import Schedule, State
 from fnmap.run import Run
@@ -122,10 +123,8 @@ class _Attached:
         number, live_id = claim(self.store, name, self.plan), build.new_run_id()
         shared = None if limits.in_process else build.Shared(lambda: self.session.scratch, live_id)
         fn, kwargs = pickle.loads(function[0], buffers=function[1:])  # type: ignore[arg-type]
-        timeout_s = self.plan["timeout_s"]
-        job = build.make_job(
-            self.session, fn, kwargs, form=self.plan["form"], retry=Retry(0), timeout_s=timeout_s, shared=shared
-        )
+        options = MapOptions(kwargs=kwargs, timeout=self.plan["timeout_s"])
+        job = build.make_job(self.session, fn, options, form=self.plan["form"], shared=shared)
         hold(self.run, self.store, number)
         old = self.run.ledger.schedule
         return Stage(live_id, old, Items(items, shared), job, self.run.ledger, self.run.ledger.durable)

@@ -1,4 +1,4 @@
-"""From the arguments of a map to a stage that runs: options are checked, function and items made ready."""
+"""From the arguments of a map to a stage that runs: function and items are made ready."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import logging
 import os
 import pickle
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from fnmap.errors import NotCallable, NotPicklable, UsageError
@@ -18,7 +18,8 @@ from fnmap.format.call import Form, Job
 from fnmap.format.payload import Ref, size
 from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, whole
-from fnmap.planning.policy import ChunkPolicy, Retry, Tolerate
+from fnmap.options import MapOptions
+from fnmap.planning.policy import Retry
 from fnmap.storage.base import Store, create_parts
 
 if TYPE_CHECKING:
@@ -83,42 +84,39 @@ def label(fn: Callable[..., Any]) -> str:
 def make_job(
     session: Session,
     fn: Callable[..., Any],
-    kwargs: Mapping[str, Any],
+    options: MapOptions,
     *,
     form: Form,
-    retry: Retry,
-    timeout_s: float | None,
     shared: Shared | None,
 ) -> Job:
     """The function ready to travel. That of a function which has not changed is used again."""
     level = logging.getLogger().getEffectiveLevel()
-    options = (form, retry if retry.retries else None, timeout_s, level)
-    made_of = None if kwargs or session.compute.limits.in_process else snapshot(fn)
+    told = (form, options.retries, options.timeout, level)
+    made_of = None if options.kwargs or session.compute.limits.in_process else snapshot(fn)
     if made_of is not None:
         before = session.jobs.get(fn)
         if before is None or not same(before[0], made_of):
             before = session.jobs[fn] = (made_of, {})
-        if options in before[1]:
-            return before[1][options]
-    job = _new_job(session, fn, kwargs, form, retry, timeout_s, level, shared)
+        if told in before[1]:
+            return before[1][told]
+    job = _new_job(session, fn, options, form, level, shared)
     if made_of is not None and not any(isinstance(f, Ref) for f in job.frames):
-        session.jobs[fn][1][options] = job
+        session.jobs[fn][1][told] = job
     return job
 
 
 def _new_job(
     session: Session,
     fn: Callable[..., Any],
-    kwargs: Mapping[str, Any],
+    options: MapOptions,
     form: Form,
-    retry: Retry,
-    timeout_s: float | None,
     level: int,
     shared: Shared | None,
 ) -> Job:
-    limits = session.compute.limits
+    limits, kwargs = session.compute.limits, options.kwargs or {}
+    retry_on, timeout_s = _dump_types(options.retry), options.timeout
     if limits.in_process:
-        return Job(f"live-{next(_ids)}", (), form, _dump_types(retry), timeout_s, level, None, (fn, dict(kwargs)))
+        return Job(f"live-{next(_ids)}", (), form, retry_on, timeout_s, level, None, (fn, dict(kwargs)))
     try:
         digest, frames = dump_function(fn, kwargs, shared)
     except Exception as error:  # whatever a __reduce__ of what the function refers to raises
@@ -128,7 +126,6 @@ def _new_job(
         ) from error
     if shared is not None and size(frames) > limits.payload_bytes // 2:
         frames = [f if isinstance(f, Ref) or memoryview(f).nbytes < SMALL_BYTES else shared.put(f) for f in frames]
-    retry_on = _dump_types(retry)
     key = hashlib.blake2b(pickle.dumps((digest, form, retry_on, timeout_s)), digest_size=16).hexdigest()
     return Job(key, frames, form, retry_on, timeout_s, level, session.scratch)
 
@@ -151,73 +148,10 @@ def _dump_types(retry: Retry) -> bytes:
 _DEFAULT_TYPES = pickle.dumps((Exception,))
 
 
-def check_retries(retries: int | Retry | None) -> Retry:
-    if isinstance(retries, Retry):
-        on = retries.on if isinstance(retries.on, tuple) else (retries.on,)
-        if not all(isinstance(t, type) and issubclass(t, BaseException) for t in on):
-            raise UsageError(f"retries=Retry(on=...) must be exception types; got {retries.on!r}")
-        _check_count("retries", retries.retries)
-        return Retry(retries.retries, on, retries.backoff_s, retries.max_backoff_s)
-    return Retry(0 if retries is None else _check_count("retries", retries))
-
-
-def _check_count(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise UsageError(f"{name} must be an int >= 0, or Retry(...); got {value!r}")
-    return value
-
-
-def check_errors(errors: Any) -> Any:
-    if isinstance(errors, Tolerate):
-        if not isinstance(errors.share, (int, float)) or not 0 <= errors.share <= 1:
-            raise UsageError(f"errors=Tolerate(share): share must be in 0..1; got {errors.share!r}")
-    elif errors not in ("raise", "return", "skip"):
-        raise UsageError(f'errors must be "raise", "return", "skip" or Tolerate(share); got {errors!r}')
-    return errors
-
-
-def check_timeout(timeout: Any) -> float | None:
-    if timeout is None:
-        return None
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
-        raise UsageError(f"timeout must be seconds > 0 for one task, or None; got {timeout!r}")
-    return None if timeout == float("inf") else float(timeout)
-
-
-def check_chunks(chunksize: Any, target_s: float) -> ChunkPolicy:
-    if chunksize == "auto":
-        return ChunkPolicy(target_s=target_s) if target_s > 0 else ChunkPolicy(fixed=1)
-    if not isinstance(chunksize, int) or isinstance(chunksize, bool) or chunksize < 1:
-        raise UsageError(f"chunksize must be 'auto' or an int >= 1; got {chunksize!r}")
-    return ChunkPolicy(fixed=chunksize)
-
-
-def check_kwargs(kwargs: Any) -> Mapping[str, Any]:
-    if kwargs is None:
-        return {}
-    if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
-        raise UsageError(f"kwargs must be a dict of keywords for the function; got {kwargs!r}")
-    return kwargs
-
-
-def check_buffersize(buffersize: Any) -> int | None:
-    if buffersize is None or (isinstance(buffersize, int) and not isinstance(buffersize, bool) and buffersize >= 1):
-        return buffersize
-    raise UsageError(f"buffersize must be an int >= 1, or None; got {buffersize!r}")
-
-
-def check_priority(priority: Any) -> int:
-    if not isinstance(priority, int) or isinstance(priority, bool):
-        raise UsageError(f"priority must be an int; the higher goes first; got {priority!r}")
-    return priority
-
-
 def check_costs(cost: Any, items: Sequence[Any], form: Form) -> Sequence[float] | None:
     """What each task is expected to take, from a function of the item or a sequence."""
     if cost is None:
         return None
-    if not callable(cost) and not isinstance(cost, Iterable):
-        raise UsageError(f"cost must be numbers, one an item, or a function of the item; got {cost!r}")
     costs = list(cost) if not callable(cost) else [cost(*i) if form == "args" else cost(i) for i in items]
     if len(costs) != len(items):
         raise UsageError(f"cost must have one number an item: {len(items)} items, {len(costs)} costs")

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from fnmap.compute.base import Compute
+from fnmap.options import SessionOptions, check_names, shows
 from fnmap.session import Session
 from fnmap.storage.base import Store
 
@@ -16,7 +17,15 @@ from fnmap.storage.base import Store
 class Executor(futures.Executor):
     """`submit` and `map` as the standard executors have them, on any compute. Options as of Session."""
 
-    def __init__(self, *, on: str | Compute = "local", store: str | Path | Store | None = None, **options: Any) -> None:
+    @shows(SessionOptions)
+    def __init__(
+        self,
+        *,
+        on: str | Compute = "local",
+        store: str | Path | Store | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> None:
+        check_names(SessionOptions, "Executor", options, "on", "store")
         self._session = Session(on=on, store=store, **options)
         self._futures: set[futures.Future[Any]] = set()
         self._shut = False

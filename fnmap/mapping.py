@@ -10,7 +10,8 @@ from fnmap import build
 from fnmap.errors import UsageError
 from fnmap.format.call import Failure, Form, Job, Report
 from fnmap.observe.events import RunStarted
-from fnmap.planning.policy import ChunkPolicy, Retry
+from fnmap.options import DEFAULTS, MapOptions
+from fnmap.planning.policy import ChunkPolicy
 from fnmap.planning.schedule import Schedule
 from fnmap.results import Results
 from fnmap.run import Run
@@ -22,52 +23,33 @@ if TYPE_CHECKING:
 
 
 def start_map(
-    session: Session,
-    fn: Callable[..., Any],
-    iterables: Sequence[Iterable[Any]],
-    form: Form,
-    *,
-    kwargs: Mapping[str, Any] | None,
-    ordered: bool,
-    errors: Any,
-    retries: int | Retry | None,
-    timeout: float | None,
-    chunksize: int | str,
-    buffersize: int | None,
-    strict: bool,
-    cost: Any,
-    name: str | None,
-    progress: bool | None,
+    session: Session, fn: Callable[..., Any], iterables: Sequence[Iterable[Any]], form: Form, options: MapOptions
 ) -> Run:
-    """A run that has started. Everything that can be wrong with the arguments is raised here."""
+    """A run that has started. Everything that can be wrong with the function and the items is raised here."""
     build.check_function(fn)
-    kwargs = build.check_kwargs(kwargs)
-    errors, retry = build.check_errors(errors), build.check_retries(retries)
-    limits = session.compute.limits
-    timeout_s, chunks = build.check_timeout(timeout), build.check_chunks(chunksize, limits.chunk_s)
-    buffer = build.check_buffersize(buffersize)
-    items = build.gather_items(iterables, strict=strict, form=form)
-    if items is None and cost is not None:
+    limits, name = session.compute.limits, options.name
+    items = build.gather_items(iterables, strict=options.strict, form=form)
+    if items is None and options.cost is not None:
         raise UsageError("cost= needs items that are all there: pass a list, not an iterator")
-    costs = None if items is None else build.check_costs(cost, items, form)
+    costs = None if items is None else build.check_costs(options.cost, items, form)
     live_id = build.new_run_id()
     run_id = live_id if name is None else name
-    run = Run(session, run_id, build.label(fn), errors, ordered=ordered)
+    run = Run(session, run_id, build.label(fn), options.errors, ordered=options.ordered)
     shared = None if limits.in_process else build.Shared(lambda: session.scratch, live_id)
     source = None if items is None else Items(items, shared)
-    job = build.make_job(session, fn, kwargs, form=form, retry=retry, timeout_s=timeout_s, shared=shared)
+    job = build.make_job(session, fn, options, form=form, shared=shared)
     if shared is not None:
         shared.clear_with(run)
-    schedule = Schedule(slots=limits.slots, chunks=chunks, retry=retry, costs=costs)
+    schedule = Schedule(slots=limits.slots, chunks=options.chunks(limits.chunk_s), retry=options.retry, costs=costs)
     if source is not None:
         schedule.add(len(source))
         run.ledger.results.grow(len(source))
     if name is not None:
-        _make_durable(session, run, fn, kwargs, job, source, schedule)
-    run.ledger.show_progress(session.progress if progress is None else progress)
+        _make_durable(session, run, fn, options.kwargs or {}, job, source, schedule)
+    run.ledger.show_progress(session.progress if options.progress is None else options.progress)
     run.ledger.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
     if source is None:
-        _start_stream(session, run, live_id, iterables, strict, form, schedule, job, buffer)
+        _start_stream(session, run, live_id, iterables, options, form, schedule, job)
     else:
         schedule.close()
         run.ledger.hold(Stage(live_id, schedule, source, job, run.ledger, run.ledger.durable))
@@ -91,15 +73,21 @@ def _make_durable(
         take_over(run, schedule, session.store)
 
 
-def start_call(session: Session, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-    """One call of the function, as a future."""
+def start_call(
+    session: Session,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: MapOptions = DEFAULTS,
+) -> Future[Any]:
+    """One call of the function, as a future. Of the options, `retries` and `timeout` have a meaning here."""
     build.check_function(fn)
     limits = session.compute.limits
     run_id = build.new_run_id()
     shared = None if limits.in_process else build.Shared(lambda: session.scratch, run_id)
     source = Items([(args, kwargs)], shared)
-    job = build.make_job(session, fn, {}, form="call", retry=NO_RETRY, timeout_s=None, shared=shared)
-    schedule = Schedule(slots=limits.slots, chunks=ONE, retry=NO_RETRY)
+    job = build.make_job(session, fn, options, form="call", shared=shared)
+    schedule = Schedule(slots=limits.slots, chunks=ONE, retry=options.retry)
     sink = _One(session, build.label(fn))
     if shared is not None:
         shared.clear_with(sink.future)
@@ -181,7 +169,7 @@ class _One:
             return True
 
 
-NO_RETRY, ONE = Retry(0), ChunkPolicy(fixed=1)
+ONE = ChunkPolicy(fixed=1)
 _NO_STAGE: Any = None
 
 
@@ -190,15 +178,14 @@ def _start_stream(
     run: Run,
     live_id: str,
     iterables: Sequence[Iterable[Any]],
-    strict: bool,
+    options: MapOptions,
     form: Form,
     schedule: Schedule,
     job: Job,
-    buffer: int | None,
 ) -> None:
     """Items come as they are drawn: a thread draws, unless calls run in the caller's own."""
     ledger, many = run.ledger, form == "args" and len(iterables) > 1
-    drawn = zip_items(iterables, strict=strict) if many else iterables[0]
+    drawn = zip_items(iterables, strict=options.strict) if many else iterables[0]
     stream = Stream(
         iter(drawn),
         room=ledger.stream_room,
@@ -206,6 +193,6 @@ def _start_stream(
         add=ledger.stream_add,
         end=ledger.stream_end,
     )
-    run.ledger.hold(Stage(live_id, schedule, stream, job, run.ledger, run.ledger.durable), stream, buffer)
-    session.drive(run.ledger.stage)
+    ledger.hold(Stage(live_id, schedule, stream, job, ledger, ledger.durable), stream, options.buffersize)
+    session.drive(ledger.stage)
     stream.start(threaded=not session.compute.limits.in_process)

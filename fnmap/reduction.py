@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from fnmap.build import check_function
 from fnmap.errors import NotCallable, UsageError
+from fnmap.mapping import start_map
+from fnmap.options import MapOptions, ReduceOptions, count, resolve
 from fnmap.run import Run
 
 if TYPE_CHECKING:
     from fnmap.session import Session
-
-NOT_HERE = ("ordered", "name")
 
 
 def start_reduction(
@@ -25,7 +25,7 @@ def start_reduction(
     *,
     by: Callable[[Any], Any] | None,
     fan_in: int,
-    options: Mapping[str, Any],
+    options: ReduceOptions,
 ) -> Future[Any]:
     """Start the map, and combine its results as they arrive."""
     check_function(fn)
@@ -33,14 +33,13 @@ def start_reduction(
         raise NotCallable(f"reduce_fn must be a function of a list of results; got {reduce_fn!r}")
     if by is not None and not callable(by):
         raise NotCallable(f"by must be a function of an item; got {by!r}")
-    if not isinstance(fan_in, int) or isinstance(fan_in, bool) or fan_in < 2:
-        raise UsageError(f"fan_in must be an int >= 2; got {fan_in!r}")
-    if wrong := [name for name in NOT_HERE if name in options]:
-        raise UsageError(f"map_reduce does not take {wrong[0]}=; map with it first, and reduce the run's results")
-    if options.get("errors", "raise") not in ("raise", "skip"):
-        raise UsageError(f'errors must be "raise" or "skip" in map_reduce; got {options["errors"]!r}')
+    fan_in = count(fan_in, 2, "fan_in must be an int >= 2")
+    mapped, said = resolve(ReduceOptions, "map_reduce", fn, options)
+    checked = MapOptions.check(said)
+    if checked.errors not in ("raise", "skip"):
+        raise UsageError(f'errors must be "raise" or "skip" in map_reduce; got {checked.errors!r}')
     items = list(items)
-    run = session.map(fn, items, **options)
+    run = start_map(session, mapped, (items,), "item", checked)
     return _Reduction(session, run, _groups(items, by), reduce_fn, fan_in, grouped=by is not None).start()
 
 

@@ -13,28 +13,27 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from fnmap.compute.base import Compute, Kill
 from fnmap.compute.open import open_compute
 from fnmap.errors import RunError, UsageError
-from fnmap.format.call import Form, Job, Report
+from fnmap.format.call import Job, Report
 from fnmap.mapping import start_call, start_map
 from fnmap.planning.board import Board
-from fnmap.planning.policy import Retry
+from fnmap.options import MapOptions, Options, ReduceOptions, SessionOptions, StarOptions, check_names, resolve, shows
 from fnmap.planning.schedule import Chunk
-from fnmap.run import Errors, Run
+from fnmap.run import Run
 from fnmap.stage import Stage
 from fnmap.storage.base import Store, Sweep
 
 if TYPE_CHECKING:
     from fnmap.attached import RunInfo
-    from fnmap.observe.events import Listener
     from fnmap.plan_run import PlanRun
     from fnmap.plans import Plan
 
@@ -51,20 +50,21 @@ class Session:
     for computes that can choose. `listeners` are called with each event of each run.
     """
 
+    @shows(SessionOptions)
     def __init__(
         self,
         *,
         on: str | Compute = "local",
         store: str | Path | Store | None = None,
-        workers: int | None = None,
-        progress: bool | None = None,
-        listeners: tuple[Listener, ...] = (),
+        **options: Unpack[SessionOptions],
     ) -> None:
         from fnmap.storage.open import open_store
 
+        check_names(SessionOptions, "Session", options, "on", "store")
+        workers = options.get("workers")
         self.on, self.given_store = on, store
         self.compute = open_compute(on, **({} if workers is None else {"workers": workers}))
-        self.progress, self.listeners = progress, listeners
+        self.progress, self.listeners = options.get("progress"), options.get("listeners", ())
         self.lock = threading.RLock()
         self.closed = False
         self._pid = os.getpid()
@@ -83,58 +83,25 @@ class Session:
 
     # -- what it does ----------------------------------------------------------------------------------
 
-    def map(
-        self,
-        fn: Callable[..., Any],
-        *iterables: Iterable[Any],
-        kwargs: Mapping[str, Any] | None = None,
-        ordered: bool = True,
-        errors: Errors = "raise",
-        retries: int | Retry | None = None,
-        timeout: float | None = None,
-        chunksize: int | Literal["auto"] = "auto",
-        buffersize: int | None = None,
-        strict: bool = True,
-        cost: Callable[..., float] | Iterable[float] | None = None,
-        name: str | None = None,
-        progress: bool | None = None,
-    ) -> Run:
+    @shows(Options)
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Unpack[Options]) -> Run:
         """As `fnmap.map`, in this session."""
+        fn, said = resolve(Options, "map", fn, options)
         if not iterables:
             raise UsageError("map needs at least one iterable of items")
-        form: Form = "item" if len(iterables) == 1 else "args"
-        return start_map(
-            self, fn, iterables, form, kwargs=kwargs, ordered=ordered, errors=errors, retries=retries, timeout=timeout,
-            chunksize=chunksize, buffersize=buffersize, strict=strict, cost=cost, name=name, progress=progress,
-        )  # fmt: skip
+        return start_map(self, fn, iterables, "item" if len(iterables) == 1 else "args", MapOptions.check(said))
 
-    def starmap(
-        self,
-        fn: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        *,
-        kwargs: Mapping[str, Any] | None = None,
-        ordered: bool = True,
-        errors: Errors = "raise",
-        retries: int | Retry | None = None,
-        timeout: float | None = None,
-        chunksize: int | Literal["auto"] = "auto",
-        buffersize: int | None = None,
-        cost: Callable[..., float] | Iterable[float] | None = None,
-        name: str | None = None,
-        progress: bool | None = None,
-    ) -> Run:
+    @shows(StarOptions)
+    def starmap(self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], **options: Unpack[StarOptions]) -> Run:
         """As `map`, of items that are the tuple of the function's arguments each."""
-        return start_map(
-            self, fn, (iterable,), "args", kwargs=kwargs, ordered=ordered, errors=errors, retries=retries,
-            timeout=timeout, chunksize=chunksize, buffersize=buffersize, strict=True, cost=cost, name=name,
-            progress=progress,
-        )  # fmt: skip
+        fn, said = resolve(StarOptions, "starmap", fn, options)
+        return start_map(self, fn, (iterable,), "args", MapOptions.check(said))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One call of the function; a concurrent.futures.Future."""
         return start_call(self, fn, args, kwargs)
 
+    @shows(ReduceOptions)
     def map_reduce(
         self,
         fn: Callable[..., Any],
@@ -143,7 +110,7 @@ class Session:
         *,
         by: Callable[[Any], Any] | None = None,
         fan_in: int = 32,
-        **options: Any,
+        **options: Unpack[ReduceOptions],
     ) -> Future[Any]:
         """As `fnmap.map_reduce`, in this session."""
         from fnmap.reduction import start_reduction

@@ -23,9 +23,10 @@ from typing import Any
 from fnmap.compute.base import Limits
 from fnmap.compute.child import LOGGED, PAGE, REPORT, SAID, THREADS
 from fnmap.compute.process import Process
-from fnmap.errors import CallTimeout, ComputeError, UsageError, WorkerLost
+from fnmap.errors import CallTimeout, ComputeError, WorkerLost
 from fnmap.format.call import Call, Report
 from fnmap.format.payload import Buffer
+from fnmap.options import count
 
 INLINE_BYTES = 256 << 10  # a larger message costs less through a file that is mapped than through a pipe
 FAILED_STARTS = 3
@@ -48,9 +49,7 @@ class LocalCompute:
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        if workers is not None and (not isinstance(workers, int) or workers < 1):
-            raise UsageError(f"workers must be an int >= 1; got {workers!r}")
-        slots = workers or cores()
+        slots = cores() if workers is None else count(workers, 1, "workers must be an int >= 1")
         self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES, ahead=slots)
         self._lock = threading.RLock()
         self._processes: dict[int, Process] = {}  # by slot

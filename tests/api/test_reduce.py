@@ -69,7 +69,7 @@ def test_cancelling_the_future_cancels_the_map(local, gate):
         ((5, [1], sum), {}, "fn must be callable"),
         ((abs, [1], sum), {"by": 3}, "by must be"),
         ((abs, [1], sum), {"fan_in": 1}, "fan_in must be"),
-        ((abs, [1], sum), {"name": "x"}, "does not take name"),
+        ((abs, [1], sum), {"name": "x"}, r"does not take \['name'\]"),
         ((abs, [1], sum), {"errors": "return"}, "errors must be"),
     ],
 )

@@ -1,0 +1,213 @@
+"""The options of a map: what may be said, what it must be, and one frozen record of it.
+
+A new option is an entry in a TypedDict (what users may pass), a field of MapOptions (what the rest of fnmap
+reads) and, if it can be wrong, a check.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+from fnmap.errors import UsageError
+from fnmap.format.keys import check_name
+from fnmap.planning.policy import ChunkPolicy, Retry, Tolerate
+
+if TYPE_CHECKING:
+    from fnmap.ledger import Errors
+    from fnmap.observe.events import Listener
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ReduceOptions(TypedDict, total=False):
+    """What `map_reduce` takes, as of `map`."""
+
+    kwargs: Mapping[str, Any] | None
+    errors: Errors
+    retries: int | Retry | None
+    timeout: float | None
+    chunksize: int | Literal["auto"]
+    buffersize: int | None
+    cost: Callable[..., float] | Iterable[float] | None
+    progress: bool | None
+
+
+class StarOptions(ReduceOptions, total=False):
+    """What `starmap` takes, as of `map`."""
+
+    ordered: bool
+    name: str | None
+
+
+class Options(StarOptions, total=False):
+    """What `map` takes; its docstring says what each is for."""
+
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MapOptions:
+    """The options of one map, checked. The defaults are those that users are shown."""
+
+    kwargs: Mapping[str, Any] | None = None
+    ordered: bool = True
+    errors: Errors = "raise"
+    retries: Retry | None = None
+    timeout: float | None = None
+    chunksize: int | Literal["auto"] = "auto"
+    buffersize: int | None = None
+    strict: bool = True
+    cost: Any = None
+    name: str | None = None
+    progress: bool | None = None
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> MapOptions:
+        """The record of these options, whose names are known. Raises UsageError for a value that is wrong."""
+        if not options:
+            return DEFAULTS
+        checked = {n: value if (check := _CHECKS.get(n)) is None else check(value) for n, value in options.items()}
+        return cls(**checked)
+
+    @property
+    def retry(self) -> Retry:
+        """How often, and when, a task that raised is tried again."""
+        return self.retries or NO_RETRY
+
+    def chunks(self, target_s: float) -> ChunkPolicy:
+        """How many tasks travel together, for a compute whose calls should take `target_s`."""
+        if self.chunksize != "auto":
+            return ChunkPolicy(fixed=self.chunksize)
+        return ChunkPolicy(target_s=target_s) if target_s > 0 else ChunkPolicy(fixed=1)
+
+
+class SessionOptions(TypedDict, total=False):
+    """What `Session`, `use` and `Executor` take besides `on` and `store`."""
+
+    workers: int | None
+    progress: bool | None
+    listeners: tuple[Listener, ...]
+
+
+DEFAULTS, NO_RETRY = MapOptions(), Retry(0)
+_SHOWN = {name: getattr(DEFAULTS, name) for name in Options.__optional_keys__} | {"workers": None, "listeners": ()}
+
+
+class Optioned:
+    """A function with options of its own, which hold wherever it is mapped, unless the call says otherwise."""
+
+    fn: Callable[..., Any]
+    options: Mapping[str, Any]
+
+
+def resolve(kind: Any, verb: str, fn: Any, options: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """The function itself, and the options of `kind` to map it with: its own, and over them those of the call."""
+    check_names(kind, verb, options)
+    if not isinstance(fn, Optioned):
+        return fn, options
+    own = {name: value for name, value in fn.options.items() if name in kind.__optional_keys__}
+    return fn.fn, {**own, **options}
+
+
+def check_names(kind: Any, verb: str, options: Mapping[str, Any], *more: str) -> None:
+    """Raise UsageError if there are options which are neither in `kind`, a TypedDict, nor in `more`."""
+    known = kind.__optional_keys__
+    if not options.keys() <= known and (unknown := options.keys() - known - {*more}):
+        raise UsageError(f"{verb} does not take {sorted(unknown)}; it takes {', '.join(sorted({*known, *more}))}")
+
+
+def shows(kind: Any) -> Callable[[F], F]:
+    """Decorate a function that takes `**options` of `kind`: help() and notebooks show them one by one."""
+
+    def decorate(fn: F) -> F:
+        signature = inspect.signature(fn)
+        before = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        options = [
+            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=_SHOWN[n], annotation=hint.__forward_arg__)
+            for n, hint in kind.__annotations__.items()
+        ]
+        fn.__signature__ = signature.replace(parameters=[*before, *options])  # type: ignore[attr-defined]
+        return fn
+
+    return decorate
+
+
+# -- what each must be ---------------------------------------------------------------------------------
+
+
+def count(value: Any, least: int, must: str) -> int:
+    """An int, or what stands for one as those of numpy do; True and False do not. `must`: what to say else."""
+    try:
+        number = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise UsageError(f"{must}; got {value!r}")
+    return number
+
+
+def check_retries(retries: Any) -> Retry | None:
+    if retries is None:
+        return None
+    if not isinstance(retries, Retry):
+        return Retry(count(retries, 0, RETRIES))
+    on = retries.on if isinstance(retries.on, tuple) else (retries.on,)
+    if not all(isinstance(t, type) and issubclass(t, BaseException) for t in on):
+        raise UsageError(f"retries=Retry(on=...) must be exception types; got {retries.on!r}")
+    return Retry(count(retries.retries, 0, RETRIES), on, retries.backoff_s, retries.max_backoff_s)
+
+
+RETRIES = "retries must be an int >= 0, or Retry(...)"
+
+
+def check_errors(errors: Any) -> Any:
+    if isinstance(errors, Tolerate):
+        share: Any = errors.share
+        if not isinstance(share, Real) or not 0 <= float(share) <= 1:
+            raise UsageError(f"errors=Tolerate(share): share must be in 0..1; got {share!r}")
+    elif errors not in ("raise", "return", "skip"):
+        raise UsageError(f'errors must be "raise", "return", "skip" or Tolerate(share); got {errors!r}')
+    return errors
+
+
+def check_timeout(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float, Real)) or isinstance(timeout, bool) or not float(timeout) > 0:
+        raise UsageError(f"timeout must be seconds > 0 for one task, or None; got {timeout!r}")
+    return None if timeout == float("inf") else float(timeout)
+
+
+def check_chunksize(chunksize: Any) -> int | Literal["auto"]:
+    if isinstance(chunksize, str) and chunksize == "auto":
+        return "auto"
+    return count(chunksize, 1, "chunksize must be 'auto' or an int >= 1")
+
+
+def check_kwargs(kwargs: Any) -> Mapping[str, Any] | None:
+    if kwargs is not None and (not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs)):
+        raise UsageError(f"kwargs must be a dict of keywords for the function; got {kwargs!r}")
+    return kwargs
+
+
+def check_cost(cost: Any) -> Any:
+    if cost is not None and not callable(cost) and not isinstance(cost, Iterable):
+        raise UsageError(f"cost must be numbers, one an item, or a function of the item; got {cost!r}")
+    return cost
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "kwargs": check_kwargs,
+    "errors": check_errors,
+    "retries": check_retries,
+    "timeout": check_timeout,
+    "chunksize": check_chunksize,
+    "buffersize": lambda size: None if size is None else count(size, 1, "buffersize must be an int >= 1, or None"),
+    "cost": check_cost,
+    "name": lambda name: None if name is None else check_name(name),
+}

@@ -1,0 +1,71 @@
+"""The options of a map: told once, shown by help(), refused by name."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+
+import pytest
+
+import fnmap
+from fnmap.errors import UsageError
+from fnmap.options import MapOptions, Options
+
+OPTIONS = {field.name for field in fields(MapOptions)}
+
+
+@pytest.mark.parametrize(
+    ("verb", "but"),
+    [
+        (fnmap.map, set()),
+        (fnmap.Session.map, set()),
+        (fnmap.starmap, {"strict"}),
+        (fnmap.Session.starmap, {"strict"}),
+        (fnmap.map_reduce, {"strict", "ordered", "name"}),
+        (fnmap.Session.map_reduce, {"strict", "ordered", "name"}),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_help_shows_each_option_and_its_default(verb, but):
+    shown = {n: p.default for n, p in inspect.signature(verb).parameters.items() if n in OPTIONS}
+    assert shown == {name: getattr(MapOptions(), name) for name in OPTIONS - but}
+    assert not [p for p in inspect.signature(verb).parameters.values() if p.kind is p.VAR_KEYWORD]
+
+
+@pytest.mark.parametrize("call", [fnmap.Session, fnmap.use, fnmap.Executor], ids=lambda call: call.__name__)
+def test_help_shows_what_a_session_takes(call):
+    assert [*inspect.signature(call).parameters] == ["on", "store", "workers", "progress", "listeners"]
+
+
+def test_each_option_that_users_may_pass_is_read_and_told_of():
+    assert Options.__optional_keys__ == OPTIONS
+    assert not [name for name in OPTIONS if f"`{name}`" not in fnmap.map.__doc__]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **wrong: fnmap.map(abs, [1], on="inline", **wrong),
+        lambda **wrong: fnmap.starmap(abs, [(1,)], on="inline", **wrong),
+        lambda **wrong: fnmap.map_reduce(abs, [1], sum, on="inline", **wrong),
+        lambda **wrong: fnmap.task(**wrong),
+    ],
+    ids=["map", "starmap", "map_reduce", "task"],
+)
+def test_a_misspelt_option_lists_the_known_ones(call):
+    with pytest.raises(UsageError, match=r"does not take \['chunksze'\]; it takes .*chunksize, .*on, .*store, "):
+        call(chunksze=3)
+
+
+@pytest.mark.parametrize("verb", ["map", "starmap", "map_reduce"])
+def test_a_misspelt_option_of_a_session_lists_the_known_ones_and_draws_no_item(inline, verb):
+    items, more = iter([1]), [sum] if verb == "map_reduce" else []
+    with pytest.raises(UsageError, match=rf"{verb} does not take \['chunksze'\]; it takes .*chunksize"):
+        getattr(inline, verb)(abs, items, *more, chunksze=3)
+    assert list(items) == [1]
+
+
+@pytest.mark.parametrize("call", [fnmap.Session, fnmap.use, fnmap.Executor], ids=lambda call: call.__name__)
+def test_a_misspelt_option_of_a_session_names_what_was_called(call):
+    with pytest.raises(UsageError, match=rf"{call.__name__} does not take \['worker'\]; it takes .*workers"):
+        call(on="inline", worker=2)
