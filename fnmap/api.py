@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from fnmap.compute.base import Compute
 from fnmap.compute.open import open_compute
-from fnmap.options import Options, ReduceOptions, SessionOptions, StarOptions, check_names, shows
+from fnmap.options import Optioned, Options, ReduceOptions, SessionOptions, StarOptions, check_names, shows
 from fnmap.run import Run
 from fnmap.session import Session
 from fnmap.storage.base import Store
@@ -42,6 +42,14 @@ def session_for(on: str | Compute | None = None, store: str | Path | Store | Non
         if session is None or not session.usable:
             session = _kept[key] = Session(on=on, store=store)
         return session
+
+
+def _session_of(fn: object, on: str | Compute | None, store: str | Path | Store | None) -> Session:
+    """The session that the call names, or else the options of a task."""
+    if isinstance(fn, Optioned):
+        on = fn.options.get("on") if on is None else on
+        store = fn.options.get("store") if store is None else store
+    return session_for(on, store)
 
 
 @shows(SessionOptions)
@@ -102,7 +110,7 @@ def map(  # noqa: A001 - it is the builtin's name because it is the builtin's me
     Raises UsageError for an argument that is wrong, before anything starts.
     """
     check_names(Options, "map", options, "on", "store")
-    return session_for(on, store).map(fn, *iterables, **options)
+    return _session_of(fn, on, store).map(fn, *iterables, **options)
 
 
 @shows(StarOptions)
@@ -116,12 +124,16 @@ def starmap(
 ) -> Run:
     """As `map`, of items each of which is the tuple of the function's arguments. Options as of `map`."""
     check_names(StarOptions, "starmap", options, "on", "store")
-    return session_for(on, store).starmap(fn, iterable, **options)
+    return _session_of(fn, on, store).starmap(fn, iterable, **options)
 
 
 def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-    """One call of the function, in the default session; a concurrent.futures.Future."""
-    return session_for().submit(fn, *args, **kwargs)
+    """One call of the function, in the default session; a concurrent.futures.Future.
+
+    All arguments are the function's. For a call that is tried again, or has a limit of time, make a task of it:
+    `fnmap.task(retries=2, timeout=60)(fn).submit(...)`.
+    """
+    return _session_of(fn, None, None).submit(fn, *args, **kwargs)
 
 
 @shows(ReduceOptions)
@@ -144,7 +156,7 @@ def map_reduce(
     dict of the keys in order of first appearance. Options as of `map`, but for `ordered` and `name`.
     """
     check_names(ReduceOptions, "map_reduce", options, "by", "fan_in", "on", "store")
-    return session_for(on, store).map_reduce(fn, items, reduce_fn, by=by, fan_in=fan_in, **options)
+    return _session_of(fn, on, store).map_reduce(fn, items, reduce_fn, by=by, fan_in=fan_in, **options)
 
 
 def attach(run_id: str, *, on: str | Compute | None = None, store: str | Path | Store | None = None) -> Run:

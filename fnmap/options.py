@@ -18,19 +18,28 @@ from fnmap.format.keys import check_name
 from fnmap.planning.policy import ChunkPolicy, Retry, Tolerate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fnmap.compute.base import Compute
     from fnmap.ledger import Errors
     from fnmap.observe.events import Listener
+    from fnmap.storage.base import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ReduceOptions(TypedDict, total=False):
+class CallOptions(TypedDict, total=False):
+    """What `submit` heeds of the options of a task."""
+
+    retries: int | Retry | None
+    timeout: float | None
+
+
+class ReduceOptions(CallOptions, total=False):
     """What `map_reduce` takes, as of `map`."""
 
     kwargs: Mapping[str, Any] | None
     errors: Errors
-    retries: int | Retry | None
-    timeout: float | None
     chunksize: int | Literal["auto"]
     buffersize: int | None
     cost: Callable[..., float] | Iterable[float] | None
@@ -48,6 +57,15 @@ class Options(StarOptions, total=False):
     """What `map` takes; its docstring says what each is for."""
 
     strict: bool
+
+
+class TaskOptions(ReduceOptions, total=False):
+    """What `task` takes: what a function may always want, but for the name of a run."""
+
+    ordered: bool
+    strict: bool
+    on: str | Compute | None
+    store: str | Path | Store | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +113,11 @@ class SessionOptions(TypedDict, total=False):
 
 
 DEFAULTS, NO_RETRY = MapOptions(), Retry(0)
-_SHOWN = {name: getattr(DEFAULTS, name) for name in Options.__optional_keys__} | {"workers": None, "listeners": ()}
+_SHOWN = (
+    {name: getattr(DEFAULTS, name) for name in Options.__optional_keys__}
+    | dict.fromkeys(("on", "store", "workers"))
+    | {"listeners": ()}
+)
 
 
 class Optioned:

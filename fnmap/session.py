@@ -25,8 +25,19 @@ from fnmap.compute.open import open_compute
 from fnmap.errors import RunError, UsageError
 from fnmap.format.call import Job, Report
 from fnmap.mapping import start_call, start_map
+from fnmap.options import (
+    CallOptions,
+    MapOptions,
+    Optioned,
+    Options,
+    ReduceOptions,
+    SessionOptions,
+    StarOptions,
+    check_names,
+    resolve,
+    shows,
+)
 from fnmap.planning.board import Board
-from fnmap.options import MapOptions, Options, ReduceOptions, SessionOptions, StarOptions, check_names, resolve, shows
 from fnmap.planning.schedule import Chunk
 from fnmap.run import Run
 from fnmap.stage import Stage
@@ -98,8 +109,10 @@ class Session:
         return start_map(self, fn, (iterable,), "args", MapOptions.check(said))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """One call of the function; a concurrent.futures.Future."""
-        return start_call(self, fn, args, kwargs)
+        """As `fnmap.submit`, in this session."""
+        own = fn.options.get("kwargs") if isinstance(fn, Optioned) else None
+        fn, said = resolve(CallOptions, "submit", fn, {})
+        return start_call(self, fn, args, {**own, **kwargs} if own else kwargs, MapOptions.check(said))
 
     @shows(ReduceOptions)
     def map_reduce(

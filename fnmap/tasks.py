@@ -3,52 +3,78 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
-from fnmap.errors import NotCallable, UsageError
+from fnmap.compute.base import Compute
+from fnmap.errors import NotCallable
+from fnmap.options import MapOptions, Optioned, Options, StarOptions, TaskOptions, check_names, shows
 from fnmap.run import Run
+from fnmap.storage.base import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OPTIONS = frozenset(
-    "kwargs ordered errors retries timeout chunksize buffersize strict cost on store progress".split()  # noqa: SIM905
-)
 
+class Task(Optioned, Generic[P, R]):
+    """A function with its options. Called, it is the function; `map`, `starmap` and `submit` run it elsewhere,
+    as do the verbs of fnmap and of a Session: with its options, unless the call says otherwise."""
 
-class Task(Generic[P, R]):
-    """A function with its options. Called, it is the function; `map`, `starmap` and `submit` run it elsewhere."""
-
-    def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
+    def __init__(self, fn: Callable[P, R], options: Mapping[str, Any]) -> None:
         if not callable(fn):
             raise NotCallable(f"task decorates a function; got {fn!r}")
         functools.update_wrapper(self, fn)
+        if isinstance(fn, Optioned):
+            fn, options = fn.fn, {**fn.options, **options}
         self.fn, self.options = fn, options
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.fn(*args, **kwargs)
+        return self.fn(*args, **kwargs)  # type: ignore[no-any-return]
 
-    def map(self, *iterables: Iterable[Any], **options: Any) -> Run:
-        """`fnmap.map` of the function with its options, which `options` overrule."""
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Task[..., R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Task[..., R]:
+        """In a class, it is a method: of an object, it is bound as its function would be."""
+        bind = getattr(type(self.fn), "__get__", None)
+        return self if bind is None else Task(bind(self.fn, instance, owner), self.options)
+
+    @shows(Options)
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        on: str | Compute | None = None,
+        store: str | Path | Store | None = None,
+        **options: Unpack[Options],
+    ) -> Run:
+        """`fnmap.map` of the function with its options, which these overrule."""
         from fnmap import api
 
-        return api.map(self.fn, *iterables, **{**self.options, **options})
+        return api.map(self, *iterables, on=on, store=store, **options)
 
-    def starmap(self, iterable: Iterable[Iterable[Any]], **options: Any) -> Run:
+    @shows(StarOptions)
+    def starmap(
+        self,
+        iterable: Iterable[Iterable[Any]],
+        *,
+        on: str | Compute | None = None,
+        store: str | Path | Store | None = None,
+        **options: Unpack[StarOptions],
+    ) -> Run:
         """`fnmap.starmap` likewise."""
         from fnmap import api
 
-        kept = {k: v for k, v in self.options.items() if k != "strict"}
-        return api.starmap(self.fn, iterable, **{**kept, **options})
+        return api.starmap(self, iterable, on=on, store=store, **options)
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[Any]:
-        """One call in the session that the options name."""
+        """One call, as of `fnmap.submit`, with the `retries` and `timeout` of the options, in the session that
+        they name."""
         from fnmap import api
 
-        session = api.session_for(self.options.get("on"), self.options.get("store"))
-        return session.submit(self.fn, *args, **kwargs)
+        return api.submit(self, *args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Task, (self.fn, self.options)
@@ -57,10 +83,15 @@ class Task(Generic[P, R]):
 @overload
 def task(fn: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+@shows(TaskOptions)
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Decorate a function with the options of `map` that it should always run with:
-    `@fnmap.task(retries=2, timeout=60)`. Options that are unknown raise UsageError."""
-    if unknown := options.keys() - OPTIONS:
-        raise UsageError(f"task does not take {sorted(unknown)}; it takes {', '.join(sorted(OPTIONS))}")
+    """Decorate a function, or a method, with the options of `map` that it should always run with:
+    `@fnmap.task(retries=2, timeout=60)`.
+
+    They hold for its own `map`, `starmap` and `submit`, and wherever it is mapped or submitted; what the call
+    says overrules them. Raises UsageError for an option that is unknown or wrong, where it is decorated.
+    """
+    check_names(TaskOptions, "task", options)
+    MapOptions.check({name: value for name, value in options.items() if name not in ("on", "store")})
     return Task(fn, options) if fn is not None else lambda f: Task(f, options)

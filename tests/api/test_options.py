@@ -48,7 +48,7 @@ def test_each_option_that_users_may_pass_is_read_and_told_of():
         lambda **wrong: fnmap.map(abs, [1], on="inline", **wrong),
         lambda **wrong: fnmap.starmap(abs, [(1,)], on="inline", **wrong),
         lambda **wrong: fnmap.map_reduce(abs, [1], sum, on="inline", **wrong),
-        lambda **wrong: fnmap.task(**wrong),
+        fnmap.task,
     ],
     ids=["map", "starmap", "map_reduce", "task"],
 )
