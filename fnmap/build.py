@@ -161,12 +161,25 @@ def check_costs(cost: Any, items: Sequence[Any], form: Form) -> Sequence[float] 
     return costs
 
 
+def _has_length(at: int, iterable: Iterable[Any]) -> bool:
+    """Can it say now how many items it has? A run over an iterator cannot, and an array without an axis has none."""
+    try:
+        return isinstance(iterable, Sized) and len(iterable) >= 0
+    except TypeError:
+        pass
+    try:
+        iter(iterable)
+    except TypeError as error:
+        raise UsageError(f"iterable {at} of the map cannot be iterated: {iterable!r}: {error}") from error
+    return False
+
+
 def gather_items(iterables: Sequence[Iterable[Any]], *, strict: bool, form: Form) -> Sequence[Any] | None:
     """All items if every iterable has a length, else None: they are drawn as they are needed."""
     for at, iterable in enumerate(iterables):
         if not isinstance(iterable, Iterable) and not hasattr(iterable, "__getitem__"):
             raise UsageError(f"iterable {at} of the map cannot be iterated: {iterable!r}, a {type(iterable).__name__}")
-    if not all(isinstance(i, Sized) for i in iterables):
+    if not all(_has_length(at, i) for at, i in enumerate(iterables)):
         return None
     if form == "args" and len(iterables) > 1:
         lengths = [len(i) for i in iterables if isinstance(i, Sized)]
@@ -174,7 +187,4 @@ def gather_items(iterables: Sequence[Iterable[Any]], *, strict: bool, form: Form
             raise UsageError(f"the iterables must have equal lengths (or pass strict=False); got {lengths}")
         return list(zip(*iterables, strict=False))
     (one,) = iterables
-    try:
-        return one if isinstance(one, (range, tuple)) else list(one)
-    except TypeError as error:  # it has a length only in name, as an array without an axis
-        raise UsageError(f"iterable 0 of the map cannot be iterated: {one!r}: {error}") from error
+    return one if isinstance(one, (range, tuple)) else list(one)

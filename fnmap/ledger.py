@@ -86,6 +86,11 @@ class Ledger:
         """Tasks known so far."""
         return len(self.schedule.state)
 
+    @property
+    def all_known(self) -> bool:
+        """Will there be no more tasks than there are?"""
+        return self.stream is None or self.schedule.closed or self.ended
+
     def hold(self, stage: Stage, stream: Stream | None = None, buffer: int | None = None) -> None:
         """Take on the stage, and the stream of its items if they are drawn one by one."""
         self._stage, self.stream, self._buffer = stage, stream, buffer

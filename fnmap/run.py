@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from fnmap.errors import ResultsReleased, TaskError
 from fnmap.ledger import NOTHING, Errors, Ledger, Status
@@ -43,20 +44,31 @@ class Run:
         return self._iterate()
 
     def __len__(self) -> int:
-        """The number of items; of an iterator, once all are drawn."""
-        if self.ledger.stream is not None:
-            self.ledger.want_all()
-            self.ledger.wait(lambda: self.ledger.schedule.closed or self.ledger.ended)
+        """The number of items. TypeError, as of a generator, while there is an iterator that may give more."""
+        if not self.ledger.all_known:
+            raise TypeError("a run over an iterator has no length before all items are drawn; list(run) waits for them")
+        self.ledger.want_all()  # list(run) asks this first
         return self.ledger.total
 
-    def __getitem__(self, index: int) -> Any:
-        """The result of one item, waiting for it. Raises, or returns a TaskError, as `errors=` says."""
-        if not isinstance(index, int):
-            raise TypeError(f"a run is indexed by an int; got {index!r}")
+    def __length_hint__(self) -> Any:
+        """Asked by list(run) and its like: they want all results at once, so those of a stream are kept."""
         self.ledger.want_all()
-        task = index + len(self) if index < 0 else index
+        return NotImplemented
+
+    def __bool__(self) -> bool:
+        """True: a run is there, whatever becomes of it."""
+        return True
+
+    def __getitem__(self, index: SupportsIndex) -> Any:
+        """The result of one item, waiting for it. Raises, or returns a TaskError, as `errors=` says."""
+        try:
+            at = operator.index(index)
+        except TypeError:
+            raise TypeError(f"a run is indexed by an int; got {index!r}") from None
+        self.ledger.want_all()
+        task = at + self._count() if at < 0 else at
         if task < 0 or not self._wait_for(task):
-            raise IndexError(f"run index {index} out of range for {len(self)} items")
+            raise IndexError(f"run index {at} out of range for {self._count()} items")
         return self._give(task)
 
     def as_completed(self) -> Iterator[tuple[int, Any]]:
@@ -206,6 +218,11 @@ class Run:
                 return True
         self.ledger.check_end()
         return False
+
+    def _count(self) -> int:
+        """The number of items, once it is known."""
+        self.ledger.wait(lambda: self.ledger.all_known)
+        return self.ledger.total
 
     def _iterate(self) -> Iterator[Any]:
         task = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 
+import numpy as np
 import pytest
 from gates import say_at, wait_at
 
@@ -23,6 +24,21 @@ def test_a_run_is_indexed_as_a_list_is(session):
     for beyond in (5, -6):
         with pytest.raises(IndexError):
             run[beyond]
+
+
+@pytest.mark.parametrize("index", [np.int64(1), np.uint8(1), np.int32(-1)], ids=repr)
+def test_a_run_is_indexed_by_numpy_integers_too(session, index):
+    assert session.map(abs, [5, 6])[index] == 6
+
+
+@pytest.mark.parametrize("index", [1.0, "1", slice(1), None, np.float64(1)], ids=repr)
+def test_what_is_no_integer_is_no_index(session, index):
+    with pytest.raises(TypeError, match="a run is indexed by an int"):
+        session.map(abs, [5, 6])[index]
+
+
+def test_an_empty_run_is_a_run(session):
+    assert session.map(abs, [])
 
 
 def test_one_result_is_there_before_the_others(local, gate):

@@ -7,6 +7,7 @@ import itertools
 import threading
 
 import pytest
+from tqdm import tqdm
 
 import fnmap
 from fnmap.errors import ResultsReleased, RunCancelled
@@ -100,15 +101,15 @@ def test_memory_stays_flat_when_tasks_fail(local, errors):
 
 def test_each_result_of_a_stream_is_given_once(session):
     run = session.map(abs, iter(range(3)))
-    assert [x for x in run] == [0, 1, 2]  # noqa: C416 - list() would ask for the length, and so for all at once
+    assert [x for x in run] == [0, 1, 2]  # noqa: C416 - list() would ask for all at once
     with pytest.raises(ResultsReleased):
         next(iter(run))
 
 
 def test_asking_for_all_results_keeps_them(session):
     run = session.map(abs, iter(range(50)))
-    assert len(run) == 50
     assert list(run) == list(run) == list(range(50))
+    assert len(run) == 50
     assert run[-1] == 49
 
 
@@ -200,6 +201,32 @@ def test_an_iterator_that_waits_for_results_gets_them(local):
     assert next(results) == 1
     done.set()
     assert list(results) == [2]
+
+
+def test_a_run_over_an_endless_iterator_is_true_and_has_no_length(session):
+    run = session.map(abs, itertools.count())
+    assert run
+    with pytest.raises(TypeError, match="no length before all items are drawn"):
+        len(run)
+    assert list(itertools.islice(tqdm(run, disable=True), 3)) == [0, 1, 2]
+    run.cancel()
+
+
+def test_a_run_over_a_long_iterator_keeps_nothing_for_a_bar_or_a_truth(session):
+    run = session.map(abs, iter(range(1000)), buffersize=10)
+    assert run
+    assert sum(tqdm(run, disable=True)) == sum(range(1000))
+    with pytest.raises(ResultsReleased):
+        next(iter(run))
+    assert len(run) == 1000
+
+
+def test_a_map_over_a_run_that_does_not_end_is_a_pipeline_too(session):
+    inner = session.map(lambda x: -x, itertools.count())
+    run = session.map(abs, inner)
+    assert list(itertools.islice(run, 500)) == list(range(500))
+    run.cancel()
+    inner.cancel()
 
 
 def test_an_empty_iterator_is_an_empty_run(session):

@@ -101,7 +101,7 @@ def test_a_call_of_a_task_is_tried_again_and_has_its_limit_of_time(local, tmp_pa
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(TimeoutError):
-        local.submit(fnmap.task(timeout=0.1)(lambda: pipe.read_text())).result()
+        local.submit(fnmap.task(timeout=0.1)(pipe.read_text)).result()
 
 
 def test_a_task_of_a_task_has_the_options_of_both():
