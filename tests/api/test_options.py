@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 import fnmap
@@ -40,6 +41,26 @@ def test_help_shows_what_a_session_takes(call):
 def test_each_option_that_users_may_pass_is_read_and_told_of():
     assert Options.__optional_keys__ == OPTIONS
     assert not [name for name in OPTIONS if f"`{name}`" not in fnmap.map.__doc__]
+
+
+def test_numbers_of_numpy_are_numbers(inline):
+    run = inline.map(
+        abs, range(10), chunksize=np.int64(3), retries=np.uint8(1), buffersize=np.int32(5), timeout=np.float32(60)
+    )
+    assert list(run) == list(range(10))
+    assert list(inline.map(abs, [1], retries=fnmap.Retry(np.int64(1)), errors=fnmap.Tolerate(np.float32(0.5)))) == [1]
+    assert inline.map_reduce(abs, range(10), sum, fan_in=np.int64(3)).result() == 45
+
+
+def test_the_number_of_workers_may_be_of_numpy():
+    with fnmap.Session(workers=np.int64(1)) as session:
+        assert session.compute.limits.slots == 1
+
+
+@pytest.mark.parametrize("fan_in", [1, True, 2.0, "3"], ids=repr)
+def test_what_is_no_number_of_results_is_refused(inline, fan_in):
+    with pytest.raises(UsageError, match="fan_in must be an int >= 2"):
+        inline.map_reduce(abs, [1], sum, fan_in=fan_in)
 
 
 @pytest.mark.parametrize(
