@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from fnmap.alarm import Alarm
 from fnmap.compute.base import Compute, Kill
 from fnmap.compute.open import open_compute
 from fnmap.errors import RunError, UsageError
@@ -89,8 +90,8 @@ class Session:
         self._driven = 0  # runs so far
         self._busy = 0
         self._pumping = threading.local()
-        self._timer: threading.Timer | None = None
-        self._timer_at: float | None = None
+        self._alarm = Alarm()
+        self._wakes_at: float | None = None
 
     # -- what it does ----------------------------------------------------------------------------------
 
@@ -186,6 +187,8 @@ class Session:
     def drive(self, *stages: Stage, priority: int = 0) -> None:
         """Take up the stages of a run, each after those that it depends on; its first calls leave before this
         returns."""
+        if any(stage.schedule.retry.retries or stage.schedule.backups for stage in stages):
+            self._alarm.start()  # a retry may have to wait when the program has come to its end
         with self.lock:
             if not self.usable:
                 why = "closed" if self.closed else "of the process that this one was forked from"
@@ -242,8 +245,7 @@ class Session:
                 stage.check_over()
             self.tell(stage)
         self.compute.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.close()
         if self._forget_scratch is not None and self._pid == os.getpid():
             self._forget_scratch()
 
@@ -290,7 +292,7 @@ class Session:
             now = time.monotonic()
             picked = self._board.next(now, since=floor, within_s=AHEAD_S if full else None)
             if picked is None:
-                self._set_timer(now)
+                self._set_timer()
                 return None
             self._busy += 1
             return picked[1:]
@@ -353,20 +355,15 @@ class Session:
         if stage.party is not None:
             stage.party.out -= 1
 
-    def _set_timer(self, now: float) -> None:
+    def _set_timer(self) -> None:
         wake_at = self._board.wake_at()
-        if wake_at is None or (self._timer_at is not None and self._timer_at <= wake_at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = wake_at
-        self._timer = threading.Timer(min(max(0.0, self._timer_at - now), threading.TIMEOUT_MAX), self._wake)
-        self._timer.daemon = True
-        self._timer.start()
+        if wake_at is not None and (self._wakes_at is None or wake_at < self._wakes_at):
+            self._wakes_at = wake_at
+            self._alarm.set(wake_at, self._wake)
 
     def _wake(self) -> None:
         with self.lock:
-            self._timer_at = None
+            self._wakes_at = None
         self.pump()
 
 

@@ -15,7 +15,7 @@ ROOT = Path(fnmap.__file__).parent
 LEVELS = [
     {"errors", "observe"},
     {"planning", "format", "storage", "aws"},
-    {"worker", "run", "ledger", "results", "stage", "source", "tables", "inputs", "options"},
+    {"worker", "run", "ledger", "results", "stage", "source", "tables", "inputs", "options", "alarm"},
     {"compute"},
     {
         "session",

@@ -263,6 +263,27 @@ def test_a_retry_that_waits_at_the_end_of_the_script_is_made(start, tmp_path):
     assert (tmp_path / "tries").read_text() == "xxx"
 
 
+def test_a_retry_that_waits_at_exit_needs_no_new_thread(start, gate, tmp_path):
+    script = start(
+        "import atexit, fnmap, pathlib, sys, threading\n"
+        "gate, tried = map(pathlib.Path, sys.argv[1:])\n"
+        "def flaky(x):\n"
+        "    with gate.open('rb', buffering=0) as pipe: pipe.read(1)\n"
+        "    with tried.open('a') as file: file.write('x')\n"
+        "    if len(tried.read_text()) < 2: raise OSError\n"
+        "fnmap.map(flaky, [1], retries=fnmap.Retry(5, backoff_s=0.05))\n"
+        "def end():\n"
+        "    def refuse(thread): raise RuntimeError('as of Python 3.12')\n"
+        "    threading.Thread.start = refuse\n"
+        "    with gate.open('wb', buffering=0) as pipe: pipe.write(b'..')\n"
+        "atexit.register(end)",
+        gate.path,
+        tmp_path / "tried",
+    )
+    assert script.wait(5) == 0
+    assert (tmp_path / "tried").read_text() == "xx"
+
+
 def test_nothing_is_left_in_the_scratch_folder(start, tmp_path):
     (tmp_path / "scratch").mkdir()
     code = "import fnmap, numpy as np\na = np.zeros(500_000)\n{}\nprint(list(s.map(lambda i: a[i] + a, [1]))[0].size)"
