@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fnmap.errors import MissingKey, RunBusy, RunError, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
-from fnmap.format.payload import Frame, Values, pack, unpack
+from fnmap.format.payload import Frame, Ref, Values, pack, unpack
 from fnmap.format.travel import dump_function, to_worker
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.run import Run, Status
@@ -85,13 +85,12 @@ def begin(
     with _live_lock:
         _check_not_live_here(store, name)
         total = None if source is None else len(source)
-        plan = read_plan(store, name)
-        if plan is None:
-            head = _new_plan(run.function, total, job)
-            if not create_parts(store, keys.plan(name), pack([head, *_kept(fn, kwargs, source)])):
-                raise RunBusy(f"another process has just started a run named {name!r}")
-            number = 0
-        else:
+        number = 0
+        head = _new_plan(run.function, total, job)
+        if not create_parts(store, keys.plan(name), pack([head, *_kept(fn, kwargs, job, source)])):
+            plan = read_plan(store, name)
+            if plan is None:
+                raise RunBusy(f"name={name!r}: somebody has just deleted the run of that name; try again")
             _check_same(plan, name, run.function, total)
             _check_same_items(store, name, source)
             number = claim(store, name, plan)
@@ -184,9 +183,11 @@ def _new_plan(function: str, total: int | None, job: Job) -> bytes:
     return json.dumps(plan).encode()
 
 
-def _kept(fn: Callable[..., Any], kwargs: Mapping[str, Any], source: Items | None) -> list[Frame]:
+def _kept(fn: Callable[..., Any], kwargs: Mapping[str, Any], job: Job, source: Items | None) -> list[Frame]:
     """The function and the items, whole, so that another process can finish the run."""
-    _, function = dump_function(fn, kwargs, None)
+    function = job.frames  # pickled already, but for large buffers that lie elsewhere and go with this process
+    if job.live is not None or any(isinstance(frame, Ref) for frame in function):
+        _, function = dump_function(fn, kwargs, None)
     items = [] if source is None else Values.of(source.items, to_worker).frames()
     return [len(function).to_bytes(8, "little"), *function, *items]
 

@@ -8,13 +8,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fnmap.errors import ResultLost
+from fnmap.format import small
 from fnmap.format.call import Call, Failure, Report
-from fnmap.format.table import Decoded, decode, encode, from_parquet, to_parquet
 from fnmap.format.travel import whole_home
 from fnmap.storage.base import Store, open_object
+
+if TYPE_CHECKING:
+    from fnmap.format.table import Decoded
 
 KEPT_PARTS = 8
 
@@ -25,14 +28,25 @@ def commit(call: Call, values: list[Any], report: Report) -> str:
     store, key = call.commit
     info = {"attempt": call.attempt, "laps": [list(lap) for lap in report.laps], "ran": report.ran}
     tasks = call.tasks[: report.ran]
-    table = encode_part(tasks, values, report.failures, info)
-    return "won" if store.create(key, to_parquet(table)) else "lost"
+    return "won" if store.create(key, _parquet(tasks, values, report.failures, info)) else "lost"
+
+
+def _parquet(
+    tasks: Sequence[int], values: list[Any], failures: Mapping[int, Failure], info: Mapping[str, Any]
+) -> bytes | memoryview:
+    if not failures and (body := small.to_parquet(tasks, values, info)):
+        return body
+    from fnmap.format.table import to_parquet
+
+    return to_parquet(encode_part(tasks, values, failures, info))
 
 
 def encode_part(
     tasks: Sequence[int], values: list[Any], failures: Mapping[int, Failure], info: Mapping[str, Any] | None = None
 ) -> Any:
     """The results of some tasks as an Arrow table."""
+    from fnmap.format.table import encode  # pyarrow, for those who need it
+
     kept = {at: _kept(failure) for at, failure in failures.items()}
     return encode(tasks, values, kept, dumps=_dumps, info=info or {})
 
@@ -56,11 +70,13 @@ def _dumps(obj: Any) -> bytes:
 
 def close_off(store: Store, key: str) -> bool:
     """Take the place of a chunk's result, so that no attempt can commit any more. False if one has."""
-    return store.create(key, to_parquet(encode((), [], info={"split": True})))
+    return store.create(key, _parquet((), [], {}, {"split": True}))
 
 
 def read_table(store: Store, key: str) -> Any:
     """The Arrow table of a part."""
+    from fnmap.format.table import from_parquet
+
     return from_parquet(open_object(store, key))
 
 
@@ -112,6 +128,8 @@ def _decoded(store: Store, key: str) -> Decoded:
         if place in _recent:
             _recent.move_to_end(place)
             return _recent[place][1]
+    from fnmap.format.table import decode
+
     decoded = decode(read_table(store, key), loads=pickle.loads)
     with _recent_lock:
         _recent[place] = (store, decoded)

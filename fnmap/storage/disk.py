@@ -1,5 +1,5 @@
 # Not pathlib: it costs more than the system calls it wraps, and this is the path of every commit.
-# ruff: noqa: PTH102, PTH108, PTH112, PTH116, PTH120, PTH208
+# ruff: noqa: PTH102, PTH108, PTH116, PTH120, PTH208
 """Files as a store needs them: written aside until whole, durable when asked, swept after a crash.
 
 A process killed while it writes leaves its temporary file behind. The name tells a later process
@@ -12,7 +12,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import FileIO
 from itertools import count
@@ -23,6 +23,7 @@ from fnmap.storage.checks import flat
 
 ABANDONED_S = 7 * 86_400.0
 """Age at which a temporary file of another host, whose processes cannot be asked, is an orphan."""
+TOGETHER_BYTES = 64 << 10
 
 _numbers = count()
 
@@ -32,8 +33,8 @@ def write_aside(folder: str, parts: Iterable[Buffer], *, sync: bool) -> str:
     path, fd = _open_new(folder, sync=sync)
     try:
         try:
-            for part in parts:
-                _write_all(fd, flat(part))
+            for body in _gathered(parts):
+                _write_all(fd, body)
             if sync:
                 os.fsync(fd)
         finally:
@@ -68,14 +69,19 @@ def sweep(folder: str) -> int:
 
 def make_folder(path: str, *, sync: bool) -> None:
     """Make the folder and those above it that are missing."""
-    if os.path.isdir(path):
-        return
     above = os.path.dirname(path)
-    make_folder(above, sync=sync)
-    with suppress(FileExistsError):  # another was quicker; if it made a file, the next call on it tells
-        os.mkdir(path)
+    try:
+        _make(path)
+    except FileNotFoundError:
+        make_folder(above, sync=sync)
+        _make(path)
     if sync:
         sync_folder(above)
+
+
+def _make(path: str) -> None:
+    with suppress(FileExistsError):  # if it is a file, the next call on it tells
+        os.mkdir(path)
 
 
 def sync_folder(path: str) -> None:
@@ -127,6 +133,24 @@ def _open_new(folder: str, *, sync: bool) -> tuple[str, int]:
             make_folder(folder, sync=sync)
         except FileExistsError:  # two containers that cannot tell each other apart
             continue
+
+
+def _gathered(parts: Iterable[Buffer]) -> Iterator[bytes | memoryview]:
+    """The parts as they are written: small ones together, since a copy costs less than a system call."""
+    held: list[bytes | memoryview] = []
+    size = 0
+    for part in parts:
+        body = flat(part)
+        if held and size + len(body) > TOGETHER_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+        if len(body) > TOGETHER_BYTES:
+            yield body
+        else:
+            held.append(body)
+            size += len(body)
+    if held:
+        yield b"".join(held)
 
 
 def _write_all(fd: int, body: bytes | memoryview) -> None:

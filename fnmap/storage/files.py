@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _TRIES = 100  # at a name in a folder that concurrent deletes keep removing
+_MOST_KNOWN = 1000
+_known: set[str] = set()  # folders that this process has seen
 
 
 class FileStore:
@@ -124,21 +126,31 @@ class FileStore:
 
     def _write(self, path: str, parts: Iterable[Buffer], publish: Callable[[str, str], bool]) -> bool:
         aside = disk.write_aside(self._aside, parts, sync=self.sync)
+        moved = False
         try:
             published = self._publish(aside, path, publish)
+            moved = publish is _replace
         finally:
-            disk.discard(aside)
+            if not moved:
+                disk.discard(aside)
         if published and self.sync:
             disk.sync_folder(os.path.dirname(path))
         return published
 
     def _publish(self, aside: str, path: str, publish: Callable[[str, str], bool]) -> bool:
-        """Try first: the folder nearly always exists, and knowing that it did would not be enough."""
+        """Make the folder unless it was there before; that it was is no promise that it is."""
+        folder = os.path.dirname(path)
+        if folder not in _known:
+            with suppress(FileNotFoundError):
+                disk.make_folder(folder, sync=self.sync)
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known.add(folder)
         for _ in range(_TRIES):
             with suppress(FileNotFoundError):
                 return publish(aside, path)
             with suppress(FileNotFoundError):
-                disk.make_folder(os.path.dirname(path), sync=self.sync)
+                disk.make_folder(folder, sync=self.sync)
         return publish(aside, path)
 
     def _claim(self, aside: str, path: str) -> bool:

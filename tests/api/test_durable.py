@@ -10,8 +10,11 @@ from gates import wait_at
 
 import fnmap
 from fnmap.errors import RunBusy, RunError, TaskError
+from fnmap.format import keys
 from fnmap.format.parts import read_report
 from fnmap.storage.files import FileStore
+from fnmap.storage.memory import MemoryStore
+from fnmap.testing.stores import CountingStore
 
 
 @pytest.fixture
@@ -192,3 +195,36 @@ def test_results_of_a_named_run_may_be_large_and_of_any_kind(kept):
     assert [(n, a.sum()) for n, a in values] == [(10, 15.0), (300_000, 450_000.0)]
     again = list(kept.attach("n"))
     assert [(n, a.sum()) for n, a in again] == [(10, 15.0), (300_000, 450_000.0)]
+
+
+def test_a_call_costs_a_plan_a_part_and_an_end():
+    store = CountingStore(MemoryStore())
+    with fnmap.Session(on="inline", store=store) as session:
+        assert list(session.map(abs, [-1], name="n")) == [1]
+    assert store.calls == {"create": 2, "put": 1}
+
+
+def test_a_run_whose_driver_had_no_time_to_write_its_end_is_done(tmp_path):
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        session.map(abs, [-1, -2], name="n", chunksize=1).wait()
+    FileStore(tmp_path).delete([keys.end("n")])
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        run = session.attach("n")
+        assert (run.status.state, list(run)) == ("done", [1, 2])
+        assert list(session.map(abs, [-1, -2], name="n")) == [1, 2]
+        assert [info.state for info in session.runs()] == ["done"]
+
+
+def test_a_function_with_a_large_array_is_whole_in_the_store(kept, tmp_path):
+    big = np.full(400_000, 1.5)
+
+    def need(x):
+        if x and not (tmp_path / "mended").exists():
+            raise ValueError("not yet")
+        return float(big[x])
+
+    assert kept.map(need, [0, 1], name="n", errors="return").wait()
+    kept.close()
+    (tmp_path / "mended").touch()
+    with fnmap.Session(workers=1, store=kept.store) as other:
+        assert list(other.attach("n").retry()) == [1.5, 1.5]

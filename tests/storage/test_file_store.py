@@ -202,7 +202,7 @@ def test_the_names_of_new_folders_are_flushed(store, system_calls):
     store.put("first", b"")
     system_calls.clear()
     store.create("a/b/c", b"")
-    assert system_calls == ["fsync aside", "link", "fsync store", "fsync a", "link", "fsync b"]
+    assert system_calls == ["fsync aside", "fsync store", "fsync a", "link", "fsync b"]
 
 
 def test_without_sync_nothing_is_flushed(tmp_path, system_calls):
@@ -286,6 +286,16 @@ def test_a_write_in_small_steps_is_whole(store, monkeypatch):
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
     store.put("a", bytes(range(100)))
     assert store.get("a") == bytes(range(100))
+
+
+def test_small_parts_are_written_at_once_and_in_order(store, monkeypatch):
+    write, sizes = os.write, []
+    monkeypatch.setattr(os, "write", lambda fd, data: sizes.append(len(data)) or write(fd, data))
+    most = disk.TOGETHER_BYTES
+    parts = [b"a", memoryview(b"bc"), b"", b"D" * (most + 1), b"e" * most, b"f", b"g", b"H" * (most + 1)]
+    store.create_parts("a", parts)
+    assert sizes == [3, most + 1, most, 2, most + 1]
+    assert store.get("a") == b"".join(parts)
 
 
 def test_a_link_whose_answer_was_lost_was_won(store, monkeypatch):

@@ -37,7 +37,8 @@ def test_killed_at_each_system_call(tmp_path, verb, sync):
     seen = [what_became_of(FileStore(tmp_path / str(number))) for number in range(1, steps + 1)]
     assert seen[-1] == "after"
     assert seen == sorted(seen, key="after".__eq__) or verb == "put", "once whole, always whole"
-    assert Counter(seen)["after"] >= 2, "one was killed between its commit and its return"
+    if sync or verb != "put":  # the rename is the last that such a put does
+        assert Counter(seen)["after"] >= 2, "one was killed between its commit and its return"
     assert set(seen) == {"nothing", "after"} | ({"before"} if verb == "put" else set())
 
 

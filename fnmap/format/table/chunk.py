@@ -15,14 +15,12 @@ import pyarrow.parquet as pq
 
 from fnmap.errors import StoreError
 from fnmap.format.call import Failure
+from fnmap.format.small import FORMAT, KEY, MOST_BYTES
 from fnmap.format.table import arrow, layout
 from fnmap.format.table import failures as failed
 from fnmap.format.table.columns import Dumps, Loads
 from fnmap.format.table.spec import Spec, pack, unpack
 
-_KEY = b"fnmap"
-_FORMAT = 1
-_UNCOMPRESSED_BYTES = 1 << 15  # below this, compression costs more than it saves
 _THREADS_BYTES = 1 << 20  # below this, so does waking threads
 
 
@@ -55,7 +53,7 @@ def encode(
         more = {at: _lost(tasks[at], why) for at, why in found.lost.items()}
         return encode(tasks, values, {**failures, **more}, dumps=dumps, info=info)
     numbers, noted = _numbers(tasks)
-    meta: Spec = {"format": _FORMAT, "tasks": noted, **found.spec, "info": dict(info)}
+    meta: Spec = {"format": FORMAT, "tasks": noted, **found.spec, "info": dict(info)}
     firsts = np.arange(len(numbers))
     if found.counts is not None:
         meta["rows"] = pack(found.counts)
@@ -64,7 +62,7 @@ def encode(
     columns = {"task": arrow.from_numpy(numbers, pa.int64()), **found.columns}
     if failures:
         columns |= failed.encode({int(firsts[at]): f for at, f in failures.items()}, len(numbers))
-    return pa.Table.from_arrays(list(columns.values()), list(columns), metadata={_KEY: json.dumps(meta)})
+    return pa.Table.from_arrays(list(columns.values()), list(columns), metadata={KEY: json.dumps(meta)})
 
 
 def decode(table: Any, *, loads: Loads = pickle.loads) -> Decoded:
@@ -94,7 +92,7 @@ def _write(table: Any, rows_a_batch: int) -> memoryview:
     with pq.ParquetWriter(
         sink,
         bare.schema,
-        compression="none" if table.nbytes < _UNCOMPRESSED_BYTES else "zstd",
+        compression="none" if table.nbytes < MOST_BYTES else "zstd",
         use_dictionary=False,  # numbers gain nothing from it, and zstd does as well for texts
         write_statistics=["task"],  # to find a task by
         column_encoding={"task": "DELTA_BINARY_PACKED"},
@@ -129,11 +127,11 @@ def _lost(task: int, why: str) -> Failure:
 
 
 def _read_meta(table: Any) -> Spec:
-    packed = (table.schema.metadata or {}).get(_KEY)
+    packed = (table.schema.metadata or {}).get(KEY)
     if packed is None:
         raise StoreError("this table holds no results of fnmap: its schema has no metadata 'fnmap'")
     meta: Spec = json.loads(packed)
-    if meta["format"] != _FORMAT:
-        theirs = f"these results are in format {meta['format']}, this fnmap reads format {_FORMAT}"
+    if meta["format"] != FORMAT:
+        theirs = f"these results are in format {meta['format']}, this fnmap reads format {FORMAT}"
         raise StoreError(f"{theirs}: read them with the fnmap that wrote them")
     return meta

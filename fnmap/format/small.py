@@ -1,0 +1,156 @@
+"""A few plain results as a Parquet object, written here: that takes a tenth of the time that building and
+writing an Arrow table does, and a worker whose results are all of this kind never imports pyarrow.
+
+What is written reads back as if `fnmap.format.table` had written it. See the format's parquet.thrift and
+Thrift's compact protocol: a struct is fields, each with the distance to the number of the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+KEY, FORMAT = b"fnmap", 1  # where a part keeps what its columns cannot say, and the version of that
+MOST_TASKS = 64  # more of them are worth the columns' better encodings
+MOST_BYTES = 1 << 15  # and from here on, compression
+
+_I32, _I64, _BINARY, _LIST, _STRUCT = 5, 6, 8, 9, 12  # types of the compact protocol
+_INT64, _DOUBLE, _BYTE_ARRAY = 2, 5, 6  # types of Parquet
+_PLAIN, _RLE, _OPTIONAL, _UTF8 = 0, 3, 1, 0
+
+
+def to_parquet(tasks: Sequence[int], values: Sequence[Any], info: Mapping[str, object]) -> bytes | None:
+    """The results as one Parquet object; None unless they are few, small, and all int, float, str or bytes."""
+    kinds = set(map(type, values))
+    if len(kinds) != 1 or len(values) > MOST_TASKS or not isinstance(tasks, range) or tasks.step != 1:
+        return None
+    (kind,) = kinds
+    if kind not in _BODIES or (kind in (str, bytes) and sum(map(len, values)) > MOST_BYTES):
+        return None
+    try:
+        body = _BODIES[kind](values)
+    except (struct.error, UnicodeEncodeError):  # an int of over 64 bits, a lone surrogate
+        return None
+    spec = {"layout": "value", "spec": {"as": kind.__name__}}
+    meta = {"format": FORMAT, "tasks": [tasks.start, tasks.stop], **spec, "info": dict(info)}
+    limits = _fields((5, _BINARY, _text(_integers(tasks[-1:]))), (6, _BINARY, _text(_integers(tasks[:1]))))
+    return _file(kind, len(values), (_integers(tasks), body), limits, json.dumps(meta).encode())
+
+
+def _file(kind: type[Any], rows: int, bodies: Sequence[bytes], limits: bytes, meta: bytes) -> bytes:
+    """Two columns, a page each, and the footer that describes them."""
+    parts, at, columns = [b"PAR1"], 4, list[bytes]()
+    for column, body in zip(_COLUMNS[kind], bodies, strict=True):
+        page = _page(rows, body)
+        size, start = _int(len(page)), _int(at)
+        more = ((12, _STRUCT, limits),) if not columns else ()
+        sizes = (5, _I64, _int(rows)), (6, _I64, size), (7, _I64, size), (9, _I64, start), *more
+        columns.append(_fields((2, _I64, start), (3, _STRUCT, column + _fields(*sizes, after=4))))
+        parts.append(page)
+        at += len(page)
+    group = _fields((1, _LIST, _list(_STRUCT, columns)), (2, _I64, _int(at - 4)), (3, _I64, _int(rows)))
+    noted = _fields((1, _BINARY, _text(KEY)), (2, _BINARY, _text(meta)))
+    footer = _SCHEMAS[kind] + _fields(
+        (3, _I64, _int(rows)), (4, _LIST, _list(_STRUCT, (group,))), (5, _LIST, _list(_STRUCT, (noted,))),
+        (6, _BINARY, b"\x05fnmap"), (7, _LIST, _ORDERS), after=2,
+    )  # fmt: skip
+    return b"".join((*parts, footer, struct.pack("<I", len(footer)), b"PAR1"))
+
+
+def _page(rows: int, body: bytes) -> bytes:
+    """A page of values, none of which is null."""
+    counts, levels = _counts(rows)
+    size = _int(len(levels) + len(body))
+    return b"".join((_fields((1, _I32, b"\0"), (2, _I32, size), (3, _I32, size), (5, _STRUCT, counts)), levels, body))
+
+
+@lru_cache(maxsize=MOST_TASKS)
+def _counts(rows: int) -> tuple[bytes, bytes]:
+    """What the head of a page says of so many values, and what says that none of them is null."""
+    run = _varint(rows << 1) + b"\1"
+    head = (1, _I32, _int(rows)), (2, _I32, _int(_PLAIN)), (3, _I32, _int(_RLE)), (4, _I32, _int(_RLE))
+    return _fields(*head), struct.pack("<I", len(run)) + run
+
+
+def _columns(kind: type[Any]) -> tuple[bytes, ...]:
+    """What is the same in the description of the two columns of all files: the fields up to the fourth."""
+    ways = _list(_I32, (_int(_PLAIN), _int(_RLE)))
+    fields = (
+        ((1, _I32, _int(of)), (2, _LIST, ways), (3, _LIST, _list(_BINARY, (_text(name),))), (4, _I32, _int(0)))
+        for name, of in ((b"task", _INT64), (b"value", _TYPES[kind]))
+    )
+    return tuple(_fields(*some)[:-1] for some in fields)
+
+
+def _schema(kind: type[Any]) -> bytes:
+    """The first two fields of the footer: the version of the format, and the schema."""
+    root = _fields((4, _BINARY, _text(b"schema")), (5, _I32, _int(2)))
+    texts = ((6, _I32, _int(_UTF8)), (10, _STRUCT, _fields((1, _STRUCT, _fields())))) if kind is str else ()
+    leaves = [
+        _fields((1, _I32, _int(type_)), (3, _I32, _int(_OPTIONAL)), (4, _BINARY, _text(name)), *more)
+        for name, type_, more in ((b"task", _INT64, ()), (b"value", _TYPES[kind], texts))
+    ]
+    return _fields((1, _I32, _int(2)), (2, _LIST, _list(_STRUCT, (root, *leaves))))[:-1]
+
+
+def _integers(values: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(values)}q", *values)
+
+
+def _floats(values: Sequence[float]) -> bytes:
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+def _strings(values: Iterable[bytes]) -> bytes:
+    return b"".join(chain.from_iterable((struct.pack("<I", len(value)), value) for value in values))
+
+
+def _texts(values: Sequence[str]) -> bytes:
+    return _strings(value.encode() for value in values)
+
+
+_TYPES: dict[type[Any], int] = {int: _INT64, float: _DOUBLE, str: _BYTE_ARRAY, bytes: _BYTE_ARRAY}
+_BODIES: dict[type[Any], Callable[[Any], bytes]] = {int: _integers, float: _floats, str: _texts, bytes: _strings}
+
+
+def _fields(*fields: tuple[int, int, bytes], after: int = 0) -> bytes:
+    """A struct, or the rest of one `after` a field: (number, type, value) of each field, in order."""
+    out = bytearray()
+    for number, kind, value in fields:
+        out.append((number - after) << 4 | kind)
+        out += value
+        after = number
+    out.append(0)
+    return bytes(out)
+
+
+def _list(kind: int, members: Sequence[bytes]) -> bytes:
+    """A list of fewer than 15 members."""
+    return bytes((len(members) << 4 | kind,)) + b"".join(members)
+
+
+def _text(value: bytes) -> bytes:
+    return _varint(len(value)) + value
+
+
+def _int(value: int) -> bytes:
+    """An integer >= 0."""
+    return _varint(value << 1)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_ORDERS = _list(_STRUCT, (_fields((1, _STRUCT, _fields())),) * 2)  # of each column: as its type says
+_COLUMNS = {kind: _columns(kind) for kind in _TYPES}
+_SCHEMAS = {kind: _schema(kind) for kind in _TYPES}
