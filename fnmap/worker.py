@@ -17,6 +17,7 @@ from itertools import islice, starmap
 from typing import Any
 
 from fnmap.format.call import Call, Failure, Form, Job, Report
+from fnmap.format.exceptions import ByContent
 from fnmap.format.payload import Values, load, pack
 from fnmap.format.travel import to_client, whole_home
 from fnmap.storage.base import create_parts, open_object
@@ -219,16 +220,17 @@ def _trace(error: BaseException) -> str:
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    """The exception, if it survives the trip: one with required arguments often pickles and never loads."""
-    out = io.BytesIO()
-    try:
-        with whole_home(out, lambda _: True) as dumper:
-            dumper.dump(error)
-        if not isinstance(pickle.loads(out.getvalue()), BaseException):
-            return None
-    except Exception:  # whatever the user's class raises
-        return None
-    return out.getvalue()
+    """The exception, if it survives the trip: what its class says of how to pickle it may be wrong."""
+    for sent in (error, ByContent(error)):
+        out = io.BytesIO()
+        try:
+            with whole_home(out, lambda _: True) as dumper:
+                dumper.dump(sent)
+            if isinstance(pickle.loads(out.getvalue()), BaseException):
+                return out.getvalue()
+        except Exception:  # whatever the user's class raises
+            continue
+    return None
 
 
 def encode(values: list[Any], failures: dict[int, Failure]) -> Values:

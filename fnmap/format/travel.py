@@ -22,6 +22,7 @@ from typing import Any
 
 import cloudpickle
 
+from fnmap.format import exceptions
 from fnmap.format.payload import Dumper, Frame, Ref, Share, Take, common_object, dump
 
 _lock = threading.Lock()
@@ -99,6 +100,8 @@ class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, functools._lru_cache_wrapper):  # would go by a name that a worker may not have
             return _with_cache, (obj.__wrapped__, obj.cache_parameters())
+        if issubclass(type(obj), BaseException) and (how := exceptions.reduced(obj)) is not NotImplemented:
+            return how
         return super().reducer_override(obj)
 
     def common(self) -> bytes:

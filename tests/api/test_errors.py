@@ -16,13 +16,6 @@ class OwnError(Exception):
     pass
 
 
-class Demanding(Exception):
-    """Pickles, and never loads."""
-
-    def __init__(self, code, *, where):
-        super().__init__(f"{code} at {where}")
-
-
 def inverse(x):
     return 1 / x
 
@@ -139,14 +132,6 @@ def test_a_failure_is_raised_while_others_still_run(local, gate):
     assert run.status.running == 1
     gate.open()
     assert run.wait()
-
-
-def test_an_exception_that_cannot_be_rebuilt_here_is_told_in_words(local):
-    def fail(x):
-        raise Demanding(5, where="here")
-
-    with pytest.raises((Demanding, ResultLost), match="5 at here"):
-        list(local.map(fail, [1]))
 
 
 def test_an_exception_that_cannot_be_pickled_is_told_in_words(local):
