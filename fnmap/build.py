@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import logging
 import os
@@ -17,7 +16,7 @@ from fnmap.format import keys
 from fnmap.format.call import Form, Job
 from fnmap.format.payload import Ref, size
 from fnmap.format.stable import same, snapshot
-from fnmap.format.travel import dump_function, whole
+from fnmap.format.travel import dump_function, dumps
 from fnmap.options import MapOptions
 from fnmap.planning.policy import Retry
 from fnmap.storage.base import Store, create_parts
@@ -139,10 +138,7 @@ def _dump_types(retry: Retry) -> bytes:
         return b""
     if retry.on == (Exception,):
         return _DEFAULT_TYPES
-    out = io.BytesIO()
-    with whole(out, lambda _: True) as dumper:
-        dumper.dump(retry.on)
-    return out.getvalue()
+    return dumps(retry.on)
 
 
 _DEFAULT_TYPES = pickle.dumps((Exception,))

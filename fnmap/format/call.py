@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from fnmap.format.inputs import Inputs, Resolved
 from fnmap.format.payload import Buffer, Frame, Ref, Values, is_pickle, pack, unpack
+from fnmap.format.travel import dumps
 from fnmap.storage.base import Store, open_object
 
 Place = tuple[Store, str]  # a store and a key in it
@@ -67,9 +68,11 @@ class Call:
     def to_message(self, *, with_job: bool = True, forget: Sequence[str] = ()) -> list[Buffer]:
         """The call as parts of one message: a single pickle where that will do, else frames."""
         tasks = (self.tasks.start, self.tasks.stop) if isinstance(self.tasks, range) else list(self.tasks)
+        commit = self.commit and dumps(self.commit)  # the store's class may be the user's own
+        inputs = self.inputs and dumps(self.inputs)
         head = (
-            self.id, self.job.key, tasks, self.attempt, self.budget_s, self.inline_bytes, self.spill, self.commit,
-            self.inputs, tuple(forget),
+            self.id, self.job.key, tasks, self.attempt, self.budget_s, self.inline_bytes, self.spill, commit, inputs,
+            tuple(forget),
         )  # fmt: skip
         compact = None if with_job or self.items_key is not None else self.items.compact()
         if compact is not None:
@@ -90,7 +93,8 @@ class Call:
             jobs[key] = Job.from_wire(frames[1 : 1 + n_job])
         items = Values(*compact) if compact else _sent_items(frames[1 + n_job :], jobs[key].scratch)
         numbers = range(*tasks) if isinstance(tasks, tuple) else tasks
-        return cls(id_, jobs[key], numbers, items, attempt, budget, inline, spill, commit, None, inputs)
+        place, taken = commit and pickle.loads(commit), inputs and pickle.loads(inputs)
+        return cls(id_, jobs[key], numbers, items, attempt, budget, inline, spill, place, None, taken)
 
     def arguments(self) -> Values | Resolved:
         """The items as the function is applied to them."""

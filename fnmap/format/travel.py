@@ -199,6 +199,14 @@ def to_client(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
     yield _ManyHome(out, take)
 
 
+def dumps(obj: Any) -> bytes:
+    """One small object, on its way to a worker, as one pickle."""
+    out = io.BytesIO()
+    with whole(out, lambda _: True) as dumper:
+        dumper.dump(obj)
+    return out.getvalue()
+
+
 def dump_function(fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Share | None) -> tuple[str, list[Frame]]:
     """A function and its fixed keywords as frames, with a key that names their content."""
     frames = dump((fn, dict(kwargs)), whole, share)

@@ -228,3 +228,15 @@ def test_a_function_with_a_large_array_is_whole_in_the_store(kept, tmp_path):
     (tmp_path / "mended").touch()
     with fnmap.Session(workers=1, store=kept.store) as other:
         assert list(other.attach("n").retry()) == [1.5, 1.5]
+def test_a_store_of_a_script_s_own_class_is_carried_to_the_workers(start, tmp_path):
+    script = start(
+        "import sys, fnmap\n"
+        "from fnmap.storage.files import FileStore\n"
+        "class Mine(FileStore):\n"
+        "    def create(self, key, body):\n"
+        "        return super().create(key, body)\n"
+        "with fnmap.Session(workers=1, store=Mine(sys.argv[1])) as session:\n"
+        "    print(*session.map(abs, [-1, -2], name='n'))\n",
+        tmp_path / "store",
+    )
+    assert script.communicate()[0] == "1 2\n"
