@@ -118,6 +118,8 @@ def _new_job(
         return Job(f"live-{next(_ids)}", (), form, retry_on, timeout_s, level, None, (fn, dict(kwargs)))
     try:
         digest, frames = dump_function(fn, kwargs, shared)
+    except NotPicklable as error:  # something of ours, which says what to do
+        raise NotPicklable(f"fn={label(fn)} refers to what cannot travel: {error}") from error
     except Exception as error:  # whatever a __reduce__ of what the function refers to raises
         raise NotPicklable(
             f"fn={label(fn)} cannot be sent to a worker: {type(error).__name__}: {error}. Something it refers to"

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
 
 from fnmap.compute.base import Compute
+from fnmap.errors import NotPicklable
 from fnmap.options import SessionOptions, check_names, shows
 from fnmap.session import Session
 from fnmap.storage.base import Store
@@ -44,6 +45,9 @@ class Executor(futures.Executor):
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._session.close()
         return super().__exit__(kind, error, trace)
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("an Executor cannot be sent to or from a worker: make one inside the function")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for the calls, or with `cancel_futures` withdraw those that have not started; then stop the workers."""

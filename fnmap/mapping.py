@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fnmap import build
-from fnmap.errors import UsageError
+from fnmap.errors import NotPicklable, UsageError
 from fnmap.format.call import Failure, Form, Job, Report
 from fnmap.observe.events import RunStarted
 from fnmap.options import DEFAULTS, MapOptions
@@ -109,6 +109,9 @@ class CallFuture(Future[Any]):
         if self._withdraw is None or not self._withdraw():
             return False
         return super().cancel() and not self.set_running_or_notify_cancel()  # so that who waits for it hears
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("a Future cannot be sent to or from a worker: send its result()")
 
     def running(self) -> bool:
         """Is the call with a worker?"""

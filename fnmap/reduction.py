@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fnmap.build import check_function
-from fnmap.errors import NotCallable, UsageError
+from fnmap.errors import NotCallable, NotPicklable, UsageError
 from fnmap.mapping import start_map
 from fnmap.options import MapOptions, ReduceOptions, count, resolve
 from fnmap.run import Run
@@ -57,6 +57,9 @@ class ReducedFuture(Future[Any]):
     """What map_reduce returns: a future of the reduced value. `run` is the run of its map."""
 
     run: Run
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("a Future cannot be sent to or from a worker: send its result()")
 
     def cancel(self) -> bool:
         """Cancel the map and the reduction, unless it is done."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
-from fnmap.errors import ResultsReleased, TaskError
+from fnmap.errors import NotPicklable, ResultsReleased, TaskError
 from fnmap.ledger import NOTHING, Errors, Ledger, Status
 from fnmap.stage import Part, Stage
 
@@ -197,6 +197,9 @@ class Run:
         from fnmap.observe.report import summary
 
         return summary(self.status, self.ledger.reports)
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("a Run cannot be sent to or from a worker: send list(run), or map over the run")
 
     def __repr__(self) -> str:
         s = self.status

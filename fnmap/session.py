@@ -18,12 +18,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from fnmap.alarm import Alarm
 from fnmap.compute.base import Compute, Kill
 from fnmap.compute.open import open_compute
-from fnmap.errors import RunError, UsageError
+from fnmap.errors import NotPicklable, RunError, UsageError
 from fnmap.format.call import Job, Report
 from fnmap.mapping import start_call, start_map
 from fnmap.options import (
@@ -248,6 +248,9 @@ class Session:
         self._alarm.close()
         if self._forget_scratch is not None and self._pid == os.getpid():
             self._forget_scratch()
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("a Session cannot be sent to or from a worker: make one inside the function")
 
     def __enter__(self) -> Self:
         return self

@@ -32,6 +32,8 @@ class Source(Protocol):
 
 def not_picklable(index: int, item: object, error: NotDumped) -> NotPicklable:
     kind = type(item)
+    if isinstance(error.cause, NotPicklable):  # something of ours, which says what to do
+        return NotPicklable(f"item {index}, {short_repr(item)}, cannot be sent to a worker: {error.cause}")
     return NotPicklable(
         f"item {index} cannot be sent to a worker: {short_repr(item)}, a {kind.__module__}.{kind.__qualname__}:"
         f" {error}. Pass what it is made from and build it inside the function"

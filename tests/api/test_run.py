@@ -10,7 +10,7 @@ import pytest
 from gates import say_at, wait_at
 
 import fnmap
-from fnmap.errors import RunCancelled, RunError, TaskError
+from fnmap.errors import NotPicklable, ResultLost, RunCancelled, RunError, TaskError
 
 
 def test_a_run_can_be_read_as_often_as_one_likes(session):
@@ -242,13 +242,34 @@ def test_an_exception_that_leaves_a_session_stops_its_runs(gate):
     assert run.status.state == "failed"
 
 
-@pytest.mark.parametrize("make", [lambda s: s, lambda s: s.map(abs, [1])], ids=["session", "run"])
-def test_a_session_or_a_run_in_a_closure_is_refused_at_the_call(local, make):
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda s: s, "a Session cannot be sent to or from a worker: make one inside the function"),
+        (lambda s: s.map(abs, [1]), r"a Run cannot be sent to or from a worker: send list\(run\)"),
+        (lambda s: s.submit(abs, 1), r"a Future cannot be sent to or from a worker: send its result\(\)"),
+        (lambda s: s.map_reduce(abs, [1], sum), r"a Future cannot be sent to or from a worker: send its result\(\)"),
+        (lambda s: fnmap.Executor(), "an Executor cannot be sent to or from a worker: make one inside the function"),
+    ],
+    ids=["session", "run", "future", "reduction", "executor"],
+)
+def test_what_belongs_to_its_process_is_refused_at_the_call_and_says_what_to_do(local, make, told):
     held = make(local)
-    with pytest.raises(fnmap.errors.NotPicklable, match="cannot be sent to a worker"):
+    with pytest.raises(NotPicklable, match=f"^fn=.* refers to what cannot travel: {told}"):
         local.map(lambda x: (held, x), [1])
-    with pytest.raises(TypeError):
+    with pytest.raises(NotPicklable, match=f"^item 1, .*, cannot be sent to a worker: {told}"):
+        local.map(type, [1, [held]])
+    with pytest.raises(NotPicklable, match=f"^{told}"):
         pickle.dumps(held)
+
+
+def test_a_run_that_is_the_result_of_a_task_says_what_to_do(local):
+    def nest(x):
+        with fnmap.Session(on="inline") as session:
+            return session.map(abs, [x])
+
+    with pytest.raises(ResultLost, match=r"a Run cannot be sent to or from a worker: send list\(run\)"):
+        list(local.map(nest, [1]))
 
 
 def test_a_listener_that_raises_stops_nothing():
