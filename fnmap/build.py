@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import os
 import pickle
 import weakref
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fnmap.errors import NotCallable, NotPicklable, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Form, Job
+from fnmap.format.levels import Levels, levels
 from fnmap.format.payload import Ref, size
 from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, dumps
@@ -89,8 +89,8 @@ def make_job(
     shared: Shared | None,
 ) -> Job:
     """The function ready to travel. That of a function which has not changed is used again."""
-    level = logging.getLogger().getEffectiveLevel()
-    told = (form, options.retries, options.timeout, level)
+    heard = levels()
+    told = (form, options.retries, options.timeout, heard)
     made_of = None if options.kwargs or session.compute.limits.in_process else snapshot(fn)
     if made_of is not None:
         before = session.jobs.get(fn)
@@ -98,7 +98,7 @@ def make_job(
             before = session.jobs[fn] = (made_of, {})
         if told in before[1]:
             return before[1][told]
-    job = _new_job(session, fn, options, form, level, shared)
+    job = _new_job(session, fn, options, form, heard, shared)
     if made_of is not None and not any(isinstance(f, Ref) for f in job.frames):
         session.jobs[fn][1][told] = job
     return job
@@ -109,13 +109,13 @@ def _new_job(
     fn: Callable[..., Any],
     options: MapOptions,
     form: Form,
-    level: int,
+    heard: Levels,
     shared: Shared | None,
 ) -> Job:
     limits, kwargs = session.compute.limits, options.kwargs or {}
     retry_on, timeout_s = _dump_types(options.retry), options.timeout
     if limits.in_process:
-        return Job(f"live-{next(_ids)}", (), form, retry_on, timeout_s, level, None, (fn, dict(kwargs)))
+        return Job(f"live-{next(_ids)}", (), form, retry_on, timeout_s, heard, None, (fn, dict(kwargs)))
     try:
         digest, frames = dump_function(fn, kwargs, shared)
     except NotPicklable as error:  # something of ours, which says what to do
@@ -127,8 +127,8 @@ def _new_job(
         ) from error
     if shared is not None and size(frames) > limits.payload_bytes // 2:
         frames = [f if isinstance(f, Ref) or memoryview(f).nbytes < SMALL_BYTES else shared.put(f) for f in frames]
-    key = hashlib.blake2b(pickle.dumps((digest, form, retry_on, timeout_s)), digest_size=16).hexdigest()
-    return Job(key, frames, form, retry_on, timeout_s, level, session.scratch)
+    key = hashlib.blake2b(pickle.dumps((digest, form, retry_on, timeout_s, heard)), digest_size=16).hexdigest()
+    return Job(key, frames, form, retry_on, timeout_s, heard, session.scratch)
 
 
 SMALL_BYTES = 4096

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fnmap.format import levels
 from fnmap.format.call import Call
 from fnmap.format.payload import Buffer
 from fnmap.worker import Worker
@@ -55,7 +56,7 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
         number += 1
         PAGE.pack_into(status, at, number, 0, 0, time.monotonic())
         call = Call.from_message(message, worker.jobs)
-        logging.getLogger().setLevel(call.job.log_level)
+        levels.follow(call.job.log_levels)
         answer = worker.run(call).to_message()
         worker.end_lines()
         worker.tasks, worker.position = (), _nowhere

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fnmap.format.inputs import Inputs, Resolved
+from fnmap.format.levels import DEFAULT, Levels
 from fnmap.format.payload import Buffer, Frame, Ref, Values, is_pickle, pack, unpack
 from fnmap.format.travel import dumps
 from fnmap.storage.base import Store, open_object
@@ -30,18 +31,18 @@ class Job:
     form: Form = "item"
     retry_on: bytes = b""  # pickled exception types that may be retried
     timeout_s: float | None = None
-    log_level: int = 30
+    log_levels: Levels = DEFAULT
     scratch: Store | None = None  # where large results go, and refs are found
     live: Any = None
 
     def wire(self) -> list[Frame]:
-        head = (self.key, self.form, self.retry_on, self.timeout_s, self.log_level, self.scratch)
+        head = (self.key, self.form, self.retry_on, self.timeout_s, self.log_levels, self.scratch)
         return [pickle.dumps(head, 5), *self.frames]
 
     @classmethod
     def from_wire(cls, frames: Sequence[Frame]) -> Job:
-        key, form, retry_on, timeout_s, log_level, scratch = pickle.loads(frames[0])  # type: ignore[arg-type]
-        return cls(key, frames[1:], form, retry_on, timeout_s, log_level, scratch)
+        key, form, retry_on, timeout_s, log_levels, scratch = pickle.loads(frames[0])  # type: ignore[arg-type]
+        return cls(key, frames[1:], form, retry_on, timeout_s, log_levels, scratch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

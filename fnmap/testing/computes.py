@@ -43,7 +43,7 @@ def make_call(
     """A call as a session would make it. `options` are fields of Call, and `timeout_s` of its job."""
     timeout_s = options.pop("timeout_s", None)
     digest, frames = dump_function(fn, {}, None)
-    job = Job(f"{digest}{form}{timeout_s}", frames, form, b"", timeout_s, 30, scratch)
+    job = Job(f"{digest}{form}{timeout_s}", frames, form, b"", timeout_s, scratch=scratch)
     number = next(_numbers)
     defaults = {"inline_bytes": options.pop("inline_bytes", 1 << 62), "spill": f"tmp/contract/{number}"}
     return Call(f"contract/{number}", job, range(len(items)), Values.of(items, to_worker), **defaults, **options)

@@ -95,6 +95,53 @@ def test_records_below_the_caller_s_level_stay_where_they_are(local, caplog):
     assert not [r for r in caplog.records if r.name == "deals"]
 
 
+@pytest.fixture
+def level(caplog):
+    """Set the level of a logger until the test ends; caplog itself would also open its own handler to all."""
+    before = {}
+
+    def set_level(name, level):
+        logger = logging.getLogger(name)
+        before.setdefault(logger, logger.level)
+        logger.setLevel(level)
+
+    yield set_level
+    for logger, was in before.items():
+        logger.setLevel(was)
+
+
+def heard(session, caplog, *names) -> list[str]:
+    """The loggers whose debug records arrive, sorted."""
+    caplog.clear()
+    list(session.map(lambda name: logging.getLogger(name).debug("said"), names))
+    return sorted(r.name for r in caplog.records if r.getMessage().endswith("said"))
+
+
+def test_a_logger_with_a_level_of_its_own_is_heard_as_it_would_be_here(local, caplog, level):
+    assert heard(local, caplog, "mine", "mine.part", "other") == []
+    level("mine", logging.DEBUG)
+    assert heard(local, caplog, "mine", "mine.part", "other") == ["mine", "mine.part"]
+    level("mine", logging.NOTSET)
+    assert heard(local, caplog, "mine", "mine.part", "other") == []
+
+
+def test_a_record_that_nobody_here_would_hear_does_not_travel(local, level):
+    def enabled(name):
+        return logging.getLogger(name).isEnabledFor(logging.INFO)
+
+    level("", logging.DEBUG)
+    level("noisy", logging.ERROR)
+    assert list(local.map(enabled, ["noisy", "other"])) == [False, True]
+
+
+def test_levels_that_a_task_has_set_are_the_caller_s_again_in_the_next_call(level):
+    level("mine", logging.ERROR)
+    with fnmap.Session(workers=1) as session:
+        list(session.map(lambda name: logging.getLogger(name).setLevel(logging.DEBUG), ["mine", ""]))
+        found = list(session.map(lambda name: logging.getLogger(name).level, ["mine", ""]))
+    assert found == [logging.ERROR, logging.getLogger().level]
+
+
 def test_a_logged_exception_comes_with_its_traceback(local, caplog):
     def log(x):
         try:
