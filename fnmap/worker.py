@@ -5,7 +5,6 @@ The same on every compute, and it knows no session. A compute gives it a `Worker
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import time
@@ -17,9 +16,8 @@ from itertools import islice, starmap
 from typing import Any
 
 from fnmap.format.call import Call, Failure, Form, Job, Report
-from fnmap.format.exceptions import ByContent
 from fnmap.format.payload import Values, load, pack
-from fnmap.format.travel import to_client, whole_home
+from fnmap.format.travel import dump_exception, to_client
 from fnmap.storage.base import create_parts, open_object
 
 FAST_LAP_S, SLOW_LAP_S = 50e-6, 1e-3  # laps are made longer below, shorter above
@@ -209,7 +207,7 @@ def describe(
     message = prefix + "".join(traceback.format_exception_only(error)).strip()
     if live:
         return Failure(kind, message, error, "", log, retryable, item)
-    return Failure(kind, message, _pickled(error), _trace(error), log, retryable, item)
+    return Failure(kind, message, dump_exception(error), _trace(error), log, retryable, item)
 
 
 def _trace(error: BaseException) -> str:
@@ -217,20 +215,6 @@ def _trace(error: BaseException) -> str:
     lines = traceback.TracebackException.from_exception(error)
     lines.stack = traceback.StackSummary.from_list([f for f in lines.stack if f.filename != __file__])
     return "".join(lines.format())
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    """The exception, if it survives the trip: what its class says of how to pickle it may be wrong."""
-    for sent in (error, ByContent(error)):
-        out = io.BytesIO()
-        try:
-            with whole_home(out, lambda _: True) as dumper:
-                dumper.dump(sent)
-            if isinstance(pickle.loads(out.getvalue()), BaseException):
-                return out.getvalue()
-        except Exception:  # whatever the user's class raises
-            continue
-    return None
 
 
 def encode(values: list[Any], failures: dict[int, Failure]) -> Values:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import io
+import pickle
 import sys
 import sysconfig
 import threading
@@ -214,3 +215,17 @@ def dump_function(fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Shar
     for frame in frames:
         digest.update(frame.key.encode() if isinstance(frame, Ref) else frame)
     return digest.hexdigest(), frames
+
+
+def dump_exception(error: BaseException) -> bytes | None:
+    """The exception on its way home, if it survives that: what its class says of how to pickle it may be wrong."""
+    for sent in (error, exceptions.ByContent(error)):
+        out = io.BytesIO()
+        try:
+            with whole_home(out, lambda _: True) as dumper:
+                dumper.dump(sent)
+            if isinstance(pickle.loads(out.getvalue()), BaseException):
+                return out.getvalue()
+        except Exception:  # whatever the user's class raises
+            continue
+    return None

@@ -47,6 +47,15 @@ def test_the_same_call_again_computes_nothing_twice(kept, tmp_path):
     assert parts(kept.store) == before
 
 
+@pytest.mark.parametrize("on", ["local", "inline"])
+def test_what_a_task_raised_is_kept(tmp_path, on):
+    with fnmap.Session(on=on, store=tmp_path / "store") as session:
+        list(session.map(lambda x: 1 / x, [1, 0], name="n", errors="return"))
+    with fnmap.Session(on="inline", store=tmp_path / "store") as session:
+        (error,) = session.attach("n").errors.values()
+    assert (error.index, error.item, type(error.exception)) == (1, "0", ZeroDivisionError)
+
+
 def test_the_same_call_again_tries_what_failed(kept, tmp_path):
     def need(x):
         if x == 1 and not (tmp_path / "mended").exists():

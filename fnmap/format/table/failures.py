@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from fnmap.format.call import Failure
 from fnmap.format.table import arrow
+from fnmap.format.travel import dump_exception
 
 
 def encode(failures: Mapping[int, Failure], length: int) -> dict[str, Any]:
     """The columns for `length` rows, null but in the rows that `failures` names."""
     some = list(failures.values())
-    pickles = [f.exception for f in some]
+    pickles = [_pickled(f.exception) for f in some]
     details = {name: _texts([getattr(f, name) for f in some]) for name in ("kind", "traceback", "log", "item")}
     details["exception"] = arrow.from_bytes(pickles, np.array([p is None for p in pickles], bool))
     details["retryable"] = arrow.booleans(np.array([f.retryable for f in some], bool))
@@ -26,6 +27,10 @@ def encode(failures: Mapping[int, Failure], length: int) -> dict[str, Any]:
     place[rows], absent[rows] = np.arange(len(rows)), False
     spread = arrow.from_numpy(place, pa.int64(), absent)
     return {"error": _texts([f.message for f in some]).take(spread), "failure": dense.take(spread)}
+
+
+def _pickled(exception: Any) -> bytes | None:
+    return dump_exception(exception) if isinstance(exception, BaseException) else exception
 
 
 def decode(table: Any) -> dict[int, Failure]:
