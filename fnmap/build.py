@@ -148,8 +148,8 @@ _DEFAULT_TYPES = pickle.dumps((Exception,))
 
 def check_costs(cost: Any, items: Sequence[Any], form: Form) -> Sequence[float] | None:
     """What each task is expected to take, from a function of the item or a sequence."""
-    if cost is None:
-        return None
+    if cost is None or isinstance(cost, (int, float)):
+        return None if cost is None else [float(cost)] * len(items)
     costs = list(cost) if not callable(cost) else [cost(*i) if form == "args" else cost(i) for i in items]
     if len(costs) != len(items):
         raise UsageError(f"cost must have one number an item: {len(items)} items, {len(costs)} costs")

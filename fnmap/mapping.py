@@ -40,7 +40,7 @@ def start_map(
     job = build.make_job(session, fn, options, form=form, shared=shared)
     if shared is not None:
         shared.clear_with(run)
-    schedule = Schedule(slots=limits.slots, chunks=options.chunks(limits.chunk_s), retry=options.retry, costs=costs)
+    schedule = options.schedule(limits, costs)
     if source is not None:
         schedule.add(len(source))
         run.ledger.results.grow(len(source))
@@ -53,7 +53,7 @@ def start_map(
     else:
         schedule.close()
         run.ledger.hold(Stage(live_id, schedule, source, job, run.ledger, run.ledger.durable))
-        session.drive(run.ledger.stage)
+        session.drive(run.ledger.stage, priority=options.priority)
     return run
 
 

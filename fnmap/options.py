@@ -7,8 +7,8 @@ reads) and, if it can be wrong, a check.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 from fnmap.errors import UsageError
 from fnmap.format.keys import check_name
 from fnmap.planning.policy import ChunkPolicy, Retry, Tolerate
+from fnmap.planning.schedule import Schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fnmap.compute.base import Compute
+    from fnmap.compute.base import Compute, Limits
     from fnmap.ledger import Errors
     from fnmap.observe.events import Listener
     from fnmap.storage.base import Store
@@ -35,6 +36,16 @@ class CallOptions(TypedDict, total=False):
     timeout: float | None
 
 
+class StageOptions(CallOptions, total=False):
+    """What a stage of a plan takes; `Plan.map` says what each is for."""
+
+    chunksize: int | Literal["auto"]
+    cost: Callable[..., float] | Iterable[float] | float | None
+    limit: int | None
+    idempotent: bool | None
+    on_upstream_error: Literal["fail", "skip", "pass"]
+
+
 class ReduceOptions(CallOptions, total=False):
     """What `map_reduce` takes, as of `map`."""
 
@@ -42,7 +53,10 @@ class ReduceOptions(CallOptions, total=False):
     errors: Errors
     chunksize: int | Literal["auto"]
     buffersize: int | None
-    cost: Callable[..., float] | Iterable[float] | None
+    cost: Callable[..., float] | Iterable[float] | float | None
+    limit: int | None
+    idempotent: bool | None
+    priority: int
     progress: bool | None
 
 
@@ -81,6 +95,10 @@ class MapOptions:
     buffersize: int | None = None
     strict: bool = True
     cost: Any = None
+    limit: int | None = None
+    idempotent: bool | None = None
+    on_upstream_error: Literal["fail", "skip", "pass"] = "fail"
+    priority: int = 0
     name: str | None = None
     progress: bool | None = None
 
@@ -103,6 +121,17 @@ class MapOptions:
             return ChunkPolicy(fixed=self.chunksize)
         return ChunkPolicy(target_s=target_s) if target_s > 0 else ChunkPolicy(fixed=1)
 
+    def schedule(self, limits: Limits, costs: Sequence[float] | None) -> Schedule:
+        """The schedule of a stage with these options on a compute with these limits."""
+        return Schedule(
+            slots=limits.slots,
+            chunks=self.chunks(limits.chunk_s),
+            retry=self.retry,
+            costs=costs,
+            limit=self.limit,
+            backups=limits.backups if self.idempotent is None else self.idempotent,
+        )
+
 
 class SessionOptions(TypedDict, total=False):
     """What `Session`, `use` and `Executor` take besides `on` and `store`."""
@@ -114,7 +143,7 @@ class SessionOptions(TypedDict, total=False):
 
 DEFAULTS, NO_RETRY = MapOptions(), Retry(0)
 _SHOWN = (
-    {name: getattr(DEFAULTS, name) for name in Options.__optional_keys__}
+    {name: getattr(DEFAULTS, name) for name in Options.__optional_keys__ | StageOptions.__optional_keys__}
     | dict.fromkeys(("on", "store", "workers"))
     | {"listeners": ()}
 )
@@ -181,7 +210,7 @@ def check_retries(retries: Any) -> Retry | None:
     on = retries.on if isinstance(retries.on, tuple) else (retries.on,)
     if not all(isinstance(t, type) and issubclass(t, BaseException) for t in on):
         raise UsageError(f"retries=Retry(on=...) must be exception types; got {retries.on!r}")
-    return Retry(count(retries.retries, 0, RETRIES), on, retries.backoff_s, retries.max_backoff_s)
+    return replace(retries, retries=count(retries.retries, 0, RETRIES), on=on)
 
 
 RETRIES = "retries must be an int >= 0, or Retry(...)"
@@ -218,9 +247,25 @@ def check_kwargs(kwargs: Any) -> Mapping[str, Any] | None:
 
 
 def check_cost(cost: Any) -> Any:
-    if cost is not None and not callable(cost) and not isinstance(cost, Iterable):
-        raise UsageError(f"cost must be numbers, one an item, or a function of the item; got {cost!r}")
-    return cost
+    if cost is None or callable(cost) or isinstance(cost, Iterable) or (isinstance(cost, Real) and float(cost) >= 0):
+        return cost
+    raise UsageError(f"cost must be a number >= 0, one for each item, or a function of the item; got {cost!r}")
+
+
+def check_idempotent(idempotent: Any) -> bool | None:
+    if idempotent is None or isinstance(idempotent, bool):
+        return idempotent
+    raise UsageError(f"idempotent must be True, False or None; got {idempotent!r}")
+
+
+def check_upstream(rule: Any) -> Any:
+    if rule not in ("fail", "skip", "pass"):
+        raise UsageError(f'on_upstream_error must be "fail", "skip" or "pass"; got {rule!r}')
+    return rule
+
+
+def check_priority(priority: Any) -> int:
+    return count(priority, -(10**9), "priority must be an int; the higher goes first")
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -231,5 +276,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "chunksize": check_chunksize,
     "buffersize": lambda size: None if size is None else count(size, 1, "buffersize must be an int >= 1, or None"),
     "cost": check_cost,
+    "limit": lambda limit: None if limit is None else count(limit, 1, "limit must be an int >= 1: calls at once"),
+    "idempotent": check_idempotent,
+    "on_upstream_error": check_upstream,
+    "priority": check_priority,
     "name": lambda name: None if name is None else check_name(name),
 }

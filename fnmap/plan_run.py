@@ -15,16 +15,16 @@ from fnmap.format import keys
 from fnmap.ledger import Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
 from fnmap.observe.events import RunEnded, RunProgressed, RunStarted
+from fnmap.options import check_errors, check_priority
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Graph
-from fnmap.planning.schedule import Schedule
-from fnmap.plans import Plan, PlannedStage
 from fnmap.run import Run
 from fnmap.source import Items, NoItems
 from fnmap.stage import Stage
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
+    from fnmap.plans import Plan, PlannedStage
     from fnmap.session import Session
 
 
@@ -177,9 +177,9 @@ def start_plan(
     """A run of the plan that has started. What can be wrong with the plan is raised here."""
     if not plan.stages:
         raise PlanError(f"the plan {plan.name!r} has no stage: add one with map, add, gather or reduce")
-    errors, graph = build.check_errors(errors), plan.graph()
+    errors, graph = check_errors(errors), plan.graph()
     live_id = build.new_run_id()
-    run = PlanRun(session, plan, name or live_id, errors, build.check_priority(priority), graph)
+    run = PlanRun(session, plan, name or live_id, errors, check_priority(priority), graph)
     store, number = session.scratch, 0
     if name is None:
         weakref.finalize(run, _forget, store, live_id)
@@ -222,24 +222,14 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
 def _stage(
     session: Session, planned: PlannedStage, live_id: str, ledger: Any, keeper: Durable, feed: PartFeed
 ) -> Stage:
-    limits, options = session.compute.limits, planned.options
-    retry, timeout_s = build.check_retries(options.retries), build.check_timeout(options.timeout)
+    limits = session.compute.limits
     shared = None if limits.in_process else build.Shared(lambda: session.scratch, live_id)
     source = NoItems() if planned.items is None else Items(planned.items, shared)
-    job = build.make_job(
-        session, planned.fn, planned.static, form="call", retry=retry, timeout_s=timeout_s, shared=shared
-    )
+    job = build.make_job(session, planned.fn, planned.options, form="call", shared=shared)
     job = replace(job, scratch=session.scratch)
     if shared is not None:
         shared.clear_with(ledger)
-    schedule = Schedule(
-        slots=limits.slots,
-        chunks=build.check_chunks(options.chunksize, limits.chunk_s),
-        retry=retry,
-        costs=stage_costs(planned),
-        limit=options.limit,
-        backups=limits.backups if options.idempotent is None else options.idempotent,
-    )
+    schedule = planned.options.schedule(limits, stage_costs(planned))
     schedule.add(planned.count, ready=False)
     schedule.close()
     return Stage(live_id, schedule, source, job, ledger, keeper, feed)
@@ -248,10 +238,6 @@ def _stage(
 def stage_costs(planned: PlannedStage) -> Any:
     """What each task is expected to take, or None."""
     cost = planned.options.cost
-    if cost is None:
-        return None
-    if isinstance(cost, (int, float)):
-        return [float(cost)] * planned.count
     if callable(cost) and (planned.items is None or planned.holes):
         raise PlanError(
             f"cost of stage {planned.name!r}: its tasks have no items; pass a sequence with a cost for each"

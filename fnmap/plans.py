@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
 from fnmap import build
 from fnmap.errors import PlanError, UsageError
 from fnmap.format.inputs import Columns, Hole
-from fnmap.planning.graph import Edge, Graph, Upstream, check_acyclic
-from fnmap.planning.policy import Retry
+from fnmap.options import DEFAULTS, MapOptions, StageOptions, check_kwargs, count, resolve, shows
+from fnmap.planning.graph import Edge, Graph, check_acyclic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,30 +89,6 @@ class Wire:
     columns: Columns = None
 
 
-@dataclass(frozen=True, slots=True)
-class StageOptions:
-    """How the tasks of a stage are run; the options of `Plan.map`."""
-
-    retries: int | Retry | None = None
-    timeout: float | None = None
-    chunksize: int | Literal["auto"] = "auto"
-    cost: Any = None
-    limit: int | None = None
-    idempotent: bool | None = None
-    on_upstream_error: Upstream = "fail"
-
-    def __post_init__(self) -> None:
-        build.check_retries(self.retries)
-        build.check_timeout(self.timeout)
-        build.check_chunks(self.chunksize, 1.0)
-        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
-            raise UsageError(f"limit must be an int >= 1: calls at once; got {self.limit!r}")
-        if self.idempotent not in (None, True, False):
-            raise UsageError(f"idempotent must be True, False or None; got {self.idempotent!r}")
-        if self.on_upstream_error not in ("fail", "skip", "pass"):
-            raise UsageError(f'on_upstream_error must be "fail", "skip" or "pass"; got {self.on_upstream_error!r}')
-
-
 @dataclass(slots=True, eq=False)
 class PlannedStage:
     """One function over many tasks, and where their arguments come from (see format.inputs.Inputs)."""
@@ -123,11 +99,10 @@ class PlannedStage:
     wires: list[Wire] = field(default_factory=list)
     args: list[int] = field(default_factory=list)
     kwargs: dict[str, int] = field(default_factory=dict)
-    static: dict[str, Any] = field(default_factory=dict)  # keywords that are the same for all
     items: list[Any] | None = None  # a tuple a task
     holes: bool = False
     keys: Sequence[Any] | None = None
-    options: StageOptions = field(default_factory=StageOptions)
+    options: MapOptions = DEFAULTS
 
 
 class Plan:
@@ -149,13 +124,14 @@ class Plan:
 
     # -- stages --------------------------------------------------------------------------------------
 
+    @shows(StageOptions)
     def map(
         self,
         fn: Callable[..., Any],
         *iterables: StageRef | Iterable[Any],
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
-        **options: Any,
+        **options: Unpack[StageOptions],
     ) -> StageRef:
         """A stage of one task for each item. An iterable may be a stage: its k-th result is the k-th item, and a
         task starts as soon as its own are there. A keyword may be a task, or a stage of one: all get its result.
@@ -184,16 +160,17 @@ class Plan:
                 stage.args.append(-len(own))
         if own:
             stage.items = list(zip(*own, strict=True))
-        self._bind(stage, build.check_kwargs(kwargs))
+        self._bind(stage, check_kwargs(kwargs) or {})
         return self._append(stage)
 
+    @shows(StageOptions)
     def gather(
         self,
         fn: Callable[..., Any],
         *stages: StageRef,
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
-        **options: Any,
+        **options: Unpack[StageOptions],
     ) -> StageRef:
         """A stage of one task: the function of the list of all results of each stage."""
         if not stages:
@@ -205,9 +182,10 @@ class Plan:
             stage.args.append(len(stage.wires))
             tasks = np.arange(len(source), dtype=np.int32)
             stage.wires.append(Wire(source.number, tasks, np.array([len(source)]), source.columns))
-        self._bind(stage, build.check_kwargs(kwargs))
+        self._bind(stage, check_kwargs(kwargs) or {})
         return self._append(stage)
 
+    @shows(StageOptions)
     def reduce(
         self,
         fn: Callable[[list[Any]], Any],
@@ -216,7 +194,7 @@ class Plan:
         by: Callable[..., Any] | Sequence[Any] | None = None,
         fan_in: int = 32,
         name: str | None = None,
-        **options: Any,
+        **options: Unpack[StageOptions],
     ) -> StageRef:
         """Combine results by a function of a list of them, in a tree of at most `fan_in` at a time, in their order.
 
@@ -226,8 +204,7 @@ class Plan:
         from fnmap.plan_tree import grow_tree
 
         self._check_mine(source)
-        if not isinstance(fan_in, int) or fan_in < 2:
-            raise UsageError(f"fan_in must be an int >= 2; got {fan_in!r}")
+        fan_in = count(fan_in, 2, "fan_in must be an int >= 2")
         return grow_tree(self, self._stage(fn, name, options), source, self._keys_of(source, by), fan_in)
 
     def add(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskRef:
@@ -312,10 +289,8 @@ class Plan:
 
     def _stage(self, fn: Callable[..., Any], name: str | None, options: Mapping[str, Any]) -> PlannedStage:
         build.check_function(fn)
-        known = StageOptions.__dataclass_fields__
-        if wrong := [option for option in options if option not in known]:
-            raise UsageError(f"a stage has no option {wrong[0]!r}; it has {', '.join(known)}")
-        return PlannedStage(self._name(fn, name), fn, 0, options=StageOptions(**options))
+        fn, options = resolve(StageOptions, "a stage", fn, options)
+        return PlannedStage(self._name(fn, name), fn, 0, options=MapOptions.check(options))
 
     def _name(self, fn: Callable[..., Any], name: str | None) -> str:
         taken = {stage.name for stage in self.stages}
@@ -334,6 +309,7 @@ class Plan:
 
     def _bind(self, stage: PlannedStage, kwargs: Mapping[str, Any]) -> None:
         """Keywords: results that all tasks get, or plain values."""
+        static = dict[str, Any]()
         for key, given in kwargs.items():
             value = given
             if isinstance(value, StageRef):
@@ -348,7 +324,9 @@ class Plan:
                 stage.kwargs[key] = len(stage.wires)
                 stage.wires.append(Wire(value.stage, np.full(stage.count, value.task, np.int32), None, value.columns))
             else:
-                stage.static[key] = value
+                static[key] = value
+        if static:
+            stage.options = replace(stage.options, kwargs=static)
 
     def _hole(self, value: Any, inputs: list[TaskRef]) -> Any:
         if isinstance(value, StageRef):

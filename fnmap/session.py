@@ -132,7 +132,7 @@ class Session:
         return start_reduction(self, fn, items, reduce_fn, by=by, fan_in=fan_in, options=options)
 
     def run_plan(
-        self, plan: Plan, *, name: str | None = None, errors: Errors = "raise", priority: int = 0,
+        self, plan: Plan, *, name: str | None = None, errors: Any = "raise", priority: int = 0,
         progress: bool | None = None,
     ) -> PlanRun:  # fmt: skip
         """As `plan.run`, in this session."""

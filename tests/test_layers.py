@@ -25,13 +25,10 @@ LEVELS = [
         "attach",
         "attached",
         "reduction",
-        "plans",
-        "plan_tree",
         "plan_run",
-        "plan_forecast",
         "links",
     },
-    {"api", "tasks", "executor", "__init__"},
+    {"api", "tasks", "executor", "plans", "plan_tree", "plan_forecast", "__init__"},
     {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

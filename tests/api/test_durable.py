@@ -237,6 +237,8 @@ def test_a_function_with_a_large_array_is_whole_in_the_store(kept, tmp_path):
     (tmp_path / "mended").touch()
     with fnmap.Session(workers=1, store=kept.store) as other:
         assert list(other.attach("n").retry()) == [1.5, 1.5]
+
+
 def test_a_store_of_a_script_s_own_class_is_carried_to_the_workers(start, tmp_path):
     script = start(
         "import sys, fnmap\n"
