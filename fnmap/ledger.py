@@ -102,7 +102,8 @@ class Ledger:
 
     def keep(self, durable: Durable) -> None:
         """Results are committed there."""
-        self.durable, self.store = durable, durable.store
+        self.durable = durable
+        self.store = self.results.store = durable.store
 
     def put_stored(self, part: Part) -> None:
         """Results that were committed before."""

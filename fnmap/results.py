@@ -9,6 +9,7 @@ from typing import Any
 from fnmap.errors import ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout, UpstreamFailed
 from fnmap.format.call import Failure
 from fnmap.stage import Part
+from fnmap.storage.base import Store
 
 _KINDS: dict[str, type[TaskError]] = {
     "timeout": TaskTimeout,
@@ -20,10 +21,12 @@ _KINDS: dict[str, type[TaskError]] = {
 
 
 class Results:
-    """Results by task. A streamed run gives each away once (`release`); others keep them."""
+    """Results by task. A streamed run gives each away once (`release`); others keep them. With a `store` that
+    has them, what is given away is read from there when it is asked for again."""
 
     def __init__(self, function: str) -> None:
         self.function = function
+        self.store: Store | None = None  # of a named run: its parts are committed there
         self.failures: dict[int, Failure] = {}
         self.skipped: dict[int, Failure] = {}  # tasks that were not run since others have failed, as was asked
         self.released = 0  # tasks before this one are gone
@@ -31,6 +34,7 @@ class Results:
         self.dropped = False
         self._parts: dict[int, Part] = {}
         self._next = 0
+        self._left = 0  # tasks before this one are left to the store
         self._where = array("i")  # by task - released: the part, or -1
 
     def grow(self, count: int) -> None:
@@ -91,15 +95,29 @@ class Results:
             index=task,
         )
 
-    def drop(self, part: Part) -> None:
-        """Forget the results of one part."""
+    def give(self, part: Part, *, keep: bool) -> bool:
+        """The results of this part were handed out. Unless they are to be kept, they are forgotten, or left to
+        the store. Is it still in its place?"""
+        part.given = True
+        if keep or self.store is not None:
+            if not keep:
+                self._leave(part)
+            return True
         self.dropped = True
+        self.order.remove(part)
         for number in [n for n, kept in self._parts.items() if kept is part]:
             del self._parts[number]
+        return False
 
     def release(self, upto: int) -> None:
         """Forget results of the tasks before `upto`."""
-        if upto <= self.released:
+        if upto <= max(self.released, self._left):
+            return
+        if self.store is not None:
+            for number in set(self._where[self._left : upto]) - {-1}:
+                if max(self._parts[number].tasks) < upto:
+                    self._leave(self._parts[number])
+            self._left = upto
             return
         for number in set(self._where[: upto - self.released]) - {-1}:
             part = self._parts.get(number)
@@ -110,6 +128,15 @@ class Results:
         for task in range(self.released, upto):
             self.failures.pop(task, None)
         self.released = upto
+
+    def _leave(self, part: Part) -> None:
+        """Hold the values of a committed part no longer."""
+        from fnmap.format.parts import Stored  # with pyarrow
+
+        part.given = True
+        if self.store is not None and part.key is not None and not isinstance(part.values, Stored):
+            stored: Any = Stored(self.store, part.key, len(part.tasks))
+            part.values = stored
 
     def error(self, task: int) -> BaseException:
         """What is raised for a task that failed: the exception of its function, as its own type, or ours."""

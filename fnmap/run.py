@@ -81,12 +81,10 @@ class Run:
                 return
             part = order[seen]
             yield from self._pairs(part)
-            if ledger.stream is None or ledger.keep_all:
-                seen += 1
-            else:
-                with self._session.lock:
-                    self._results.drop(order.pop(0))
-            ledger.take(len(part.tasks))
+            if not part.given:
+                ledger.take(len(part.tasks))
+            with self._session.lock:
+                seen += self._results.give(part, keep=ledger.stream is None or ledger.keep_all)
 
     def _pairs(self, part: Part) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(part.tasks):

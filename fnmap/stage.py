@@ -32,6 +32,7 @@ class Part:
     failures: dict[int, Failure]
     key: str | None = None  # where it is committed
     rows: Sequence[int] | None = None  # positions there, if not those of `tasks`: some results of another run
+    given: bool = False  # to whoever reads the run
     _places: dict[int, int] | None = None
 
     def position(self, task: int) -> int:

@@ -188,6 +188,42 @@ def test_an_interrupted_run_whose_items_came_from_an_iterator_still_gives_its_re
     assert list(kept.attach("n")) == list(range(10))
 
 
+READS = {
+    "in order": lambda run: [x for x in run],  # noqa: C416 - list() would ask for all at once, and so keep them
+    "as they arrive": lambda run: [value for _, value in sorted(run.as_completed())],
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("again", READS.values(), ids=READS)
+def test_a_named_run_over_an_iterator_gives_its_results_as_often_as_one_likes(kept, read, again):
+    run = kept.map(lambda x: x * x, iter(range(100)), name="n", buffersize=10)
+    expected = [x * x for x in range(100)]
+    assert read(run) == expected
+    assert again(run) == expected
+    assert (run[7], run[-1], list(run)) == (49, 99 * 99, expected)
+    assert sorted(run.table().column("value").to_pylist()) == expected
+    assert run.dataset().count_rows() == 100
+
+
+def test_a_named_run_over_an_iterator_tells_of_its_failures_for_good(kept):
+    run = kept.map(lambda x: 1 / x, iter([1, 0, 2]), name="n", errors="return", chunksize=3)
+    for _ in run:
+        pass
+    assert list(run.errors) == [1]
+    assert (run[0], type(run[1]), run[2]) == (1.0, TaskError, 0.5)
+    assert run.table().column("error").to_pylist().count(None) == 2
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_results_of_a_named_run_over_an_iterator_are_left_to_the_store(tmp_path, ordered):
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        run = session.map(lambda x: "a" * 1000, iter(range(100)), name="n", buffersize=5, ordered=ordered)
+        for _ in run:
+            assert sum(part.values.nbytes for part in run.ledger.results.order) <= 6 * 1100
+    assert run.ledger.results.order
+
+
 def test_a_run_whose_end_cannot_be_written_still_ends_for_its_reader(tmp_path):
     class Full(FileStore):
         def put(self, key, body):

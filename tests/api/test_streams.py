@@ -204,7 +204,7 @@ def test_an_iterator_that_waits_for_results_gets_them(local):
 
 
 def test_a_run_over_an_endless_iterator_is_true_and_has_no_length(session):
-    run = session.map(abs, itertools.count())
+    run = session.map(abs, itertools.count(), buffersize=10)
     assert run
     with pytest.raises(TypeError, match="no length before all items are drawn"):
         len(run)
@@ -222,9 +222,9 @@ def test_a_run_over_a_long_iterator_keeps_nothing_for_a_bar_or_a_truth(session):
 
 
 def test_a_map_over_a_run_that_does_not_end_is_a_pipeline_too(session):
-    inner = session.map(lambda x: -x, itertools.count())
-    run = session.map(abs, inner)
-    assert list(itertools.islice(run, 500)) == list(range(500))
+    inner = session.map(lambda x: -x, itertools.count(), buffersize=10)
+    run = session.map(abs, inner, buffersize=10)
+    assert list(itertools.islice(run, 50)) == list(range(50))
     run.cancel()
     inner.cancel()
 
