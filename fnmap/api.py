@@ -19,6 +19,7 @@ from fnmap.session import Session
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
+    from fnmap.plan_run import PlanRun
     from fnmap.plans import Plan
 
 _used: ContextVar[Session | None] = ContextVar("fnmap_session", default=None)
@@ -103,6 +104,10 @@ def map(  # noqa: A001 - it is the builtin's name because it is the builtin's me
     - `strict`: iterables of unequal length are an error.
     - `cost`: expected cost of each item, in any unit, or a function of the item that gives it: the
       longest start first.
+    - `limit`: calls at once, at most; say, to spare a database.
+    - `idempotent`: may a call that straggles be tried a second time beside the first? By default where the
+      compute is of many machines.
+    - `priority`: of two runs of a session, the one of higher priority gets free workers first.
     - `name`: keep results in the store under this name: they outlast this process (`attach`), and the
       same call continues where it was.
     - `on`, `store`: as of Session. `progress`: a bar; by default where a terminal or notebook shows it.
@@ -159,7 +164,7 @@ def map_reduce(
     return _session_of(fn, on, store).map_reduce(fn, items, reduce_fn, by=by, fan_in=fan_in, **options)
 
 
-def attach(run_id: str, *, on: str | Compute | None = None, store: str | Path | Store | None = None) -> Run:
+def attach(run_id: str, *, on: str | Compute | None = None, store: str | Path | Store | None = None) -> Run | PlanRun:
     """The named run, also of another process. Raises RunNotFound."""
     return session_for(on, store).attach(run_id)
 

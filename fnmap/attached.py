@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
-from collections.abc import Mapping
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from fnmap import build
-from fnmap.durable import claim, hold, last_driver, live_here, read_end, read_kept, read_plan, stored_parts
-from fnmap.errors import RunNotFound
+from fnmap.durable import hold, live_here, read_kept, read_plan, stored_parts
+from fnmap.errors import RunNotFound, StoreError
 from fnmap.format import keys
-from fnmap.format.call import Failure
+from fnmap.lease import DEAD_S, Driver, claim, last_driver, read_end
 from fnmap.options import MapOptions
 from fnmap.planning.policy import ChunkPolicy, Retry
 from fnmap.planning.schedule import Schedule, State
@@ -19,10 +24,13 @@ from fnmap.run import Run
 from fnmap.source import Items
 from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
-from fnmap.storage.owner import may_live
+from fnmap.storage.owner import is_here, may_live
 
 if TYPE_CHECKING:
+    from fnmap.plan_run import PlanRun
     from fnmap.session import Session
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +62,16 @@ def _info(store: Store, name: str, plan: Mapping[str, Any]) -> RunInfo:
 
 
 def _state(store: Store, name: str, plan: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    number, owner = last_driver(store, name, plan)
+    driver = last_driver(store, name, plan)
     end = read_end(store, name)
-    if end is not None and end["driver"] == number:
+    if end is not None and end["driver"] == driver.number:
         return end["state"], end
-    return ("running" if may_live(owner) else "interrupted"), {}
+    return ("running" if may_live(driver.owner) else "interrupted"), {}
 
 
-def attach(session: Session, name: str) -> Run:
-    """The named run: the live one if this process drives it, else what is committed of it, as of now.
-    `retry` finishes it."""
+def attach(session: Session, name: str) -> Run | PlanRun:
+    """The named run: the live one if this process drives it, else what is committed of it. While another process
+    drives it, it is followed: results arrive as that one commits them. Once it is dead, `retry` takes over."""
     keys.check_name(name)
     store = session.store
     live = live_here(store, name)
@@ -73,28 +81,72 @@ def attach(session: Session, name: str) -> Run:
     if plan is None:
         known = ", ".join(sorted({keys.run_of(k) for k in store.list("run/")})[:20]) or "none"
         raise RunNotFound(f"no run named {name!r} in {store!r}; there: {known}")
-    return _Attached(session, name, plan).run
+    kind = _AttachedPlan if plan["form"] == "plan" else _AttachedMap
+    return kind(session, name, plan).run
 
 
 class _Attached:
-    """Rebuilds a run from what the store has."""
+    """Rebuilds a run from what the store has, and follows it while another process drives it."""
 
     def __init__(self, session: Session, name: str, plan: Mapping[str, Any]) -> None:
-        self.session, self.store, self.plan = session, session.store, plan
-        self.run = Run(session, name, plan["function"], "raise")
-        state, _ = _state(self.store, name, plan)
-        parts = list(stored_parts(self.store, name))
-        total = plan["total"]
-        if total is None:
-            total = 1 + max((t for _, tasks, _ in parts for t in tasks), default=-1)
-        done = {t for _, tasks, report in parts for at, t in enumerate(tasks) if at not in report.failures}
-        if len(done) == total:
+        self.session, self.store, self.name, self.plan = session, session.store, name, plan
+        self._seen: set[str] = set()
+        self._done = 0
+        self._silent: tuple[Driver, float] | None = None  # a driver elsewhere, and since when it says nothing
+
+    def begin(self, runs: Sequence[Run], counts: Sequence[int]) -> str:
+        """Fill the runs of the stages with what is there; what the run's state is."""
+        self.runs, self.schedules = list(runs), [self._schedule(count) for count in counts]
+        for run, schedule, count in zip(runs, self.schedules, counts, strict=True):
+            stage = Stage(self.name, schedule, _Unread(), _NO_JOB, run.ledger)
+            run.ledger.show(stage, "running", self.store)
+            run.ledger.results.grow(count)
+        return self.look()
+
+    def follow(self, owner: Any) -> None:
+        """Look again from time to time, in a thread that ends with the run, or when nobody holds it."""
+        Thread(target=_follow, args=(self, weakref.ref(owner)), name="fnmap-follow", daemon=True).start()
+
+    def look(self) -> str:
+        """Take in what is new; what the run's state is by now."""
+        state = self._state()  # before the parts: a run that has ended has them all
+        for key, tasks, report in stored_parts(self.store, self.name, self._seen):
+            self._seen.add(key)
+            with self.session.lock:
+                self._absorb(keys.place_of_part(key)[0], Part(tasks, report.values, report.failures, key))  # type: ignore[arg-type]
+        if self.plan["total"] is not None and self._done == self.plan["total"]:
             state = "done"  # whether or not its driver had the time to say so
-        schedule = self._schedule(total)
-        self.run.ledger.show(Stage(name, schedule, _Unread(), _NO_JOB, self.run.ledger), state, self.store)
-        self.run.take_up = self._take_up
-        self.run.ledger.results.grow(total)
-        self._fill(schedule, parts, done)
+        if state != "running":
+            for run in self.runs:
+                run.ledger.show_end(state)
+        return state
+
+    def _state(self) -> str:
+        state, _ = _state(self.store, self.name, self.plan)
+        if state != "running":
+            return state
+        driver, now = last_driver(self.store, self.name, self.plan), time.monotonic()
+        if is_here(driver.owner):
+            return state
+        if self._silent is None or self._silent[0] != driver:
+            self._silent = driver, now
+        return "interrupted" if now - self._silent[1] > DEAD_S else state
+
+    def _absorb(self, number: int, part: Part) -> None:
+        ledger, schedule = self.runs[number].ledger, self.schedules[number]
+        if self.plan["total"] is None:  # its items come from an iterator
+            more = max(part.tasks, default=-1) + 1 - ledger.total
+            schedule.add(max(0, more))
+            ledger.results.grow(max(0, more))
+        ledger.put_stored(part)
+        for at, task in enumerate(part.tasks):
+            if at not in part.failures:
+                self._done += schedule.state[task] != State.DONE
+                schedule.fell(task, State.DONE)
+                ledger.results.failures.pop(task, None)
+            elif schedule.state[task] != State.DONE:
+                schedule.fell(task, State.FAILED)
+                ledger.failed(task, part.failures[at])
 
     def _schedule(self, total: int) -> Schedule:
         limits = self.session.compute.limits
@@ -103,31 +155,84 @@ class _Attached:
         schedule.close()
         return schedule
 
-    def _fill(self, schedule: Schedule, parts: list[Any], done: set[int]) -> None:
-        failed = dict[int, Failure]()
-        for key, tasks, report in parts:
-            self.run.ledger.put_stored(Part(tasks, report.values, report.failures, key))
-            failed.update({tasks[at]: failure for at, failure in report.failures.items()})
-        schedule.skip(done, State.DONE)
-        with self.session.lock:
-            for task in failed.keys() - done:
-                self.run.ledger.failed(task, failed[task])
-        schedule.skip(failed.keys() - done, State.FAILED)
+    def claim(self) -> int:
+        """Become the run's driver."""
+        return claim(self.store, self.name, self.plan, silent=self._silent and self._silent[0])
+
+
+class _AttachedMap(_Attached):
+    """A named map."""
+
+    def __init__(self, session: Session, name: str, plan: Mapping[str, Any]) -> None:
+        super().__init__(session, name, plan)
+        self.run = Run(session, name, plan["function"], "raise")
+        self.run.take_up = self._take_up
+        if self.begin([self.run], [plan["total"] or 0]) == "running":
+            self.follow(self.run)
 
     def _take_up(self) -> Stage:
         """Become the run's driver; the stage that finishes it."""
-        name, limits = self.run.id, self.session.compute.limits
-        function, items = read_kept(self.store, name)
+        limits = self.session.compute.limits
+        function, items = read_kept(self.store, self.name)
         if items is None:
-            raise RunNotFound(f"run {name!r} drew its items from an iterator, which is gone: it cannot be finished")
-        number, live_id = claim(self.store, name, self.plan), build.new_run_id()
+            raise RunNotFound(
+                f"run {self.name!r} drew its items from an iterator, which is gone: it cannot be finished"
+            )
+        number, live_id = self.claim(), build.new_run_id()
         shared = None if limits.in_process else build.Shared(lambda: self.session.scratch, live_id)
         fn, kwargs = pickle.loads(function[0], buffers=function[1:])  # type: ignore[arg-type]
         options = MapOptions(kwargs=kwargs, timeout=self.plan["timeout_s"])
         job = build.make_job(self.session, fn, options, form=self.plan["form"], shared=shared)
         hold(self.run, self.store, number)
-        old = self.run.ledger.schedule
-        return Stage(live_id, old, Items(items, shared), job, self.run.ledger, self.run.ledger.durable)
+        return Stage(live_id, self.schedules[0], Items(items, shared), job, self.run.ledger, self.run.ledger.durable)
+
+
+class _AttachedPlan(_Attached):
+    """A named run of a plan."""
+
+    def __init__(self, session: Session, name: str, head: Mapping[str, Any]) -> None:
+        from fnmap.durable_plan import read_planned
+        from fnmap.plan_run import PlanRun
+
+        super().__init__(session, name, head)
+        plan = read_planned(self.store, name)
+        self.run = PlanRun(session, plan, name, "raise", 0, plan.graph())
+        self.run.take_up = self._take_up
+        if self.begin(list(self.run.runs.values()), [stage.count for stage in plan.stages]) == "running":
+            self.follow(self.run)
+
+    def _take_up(self) -> list[Stage]:
+        from fnmap.durable_plan import hold_plan
+        from fnmap.plan_run import make_stages
+
+        number = self.claim()
+        stages = make_stages(self.run, self.session, self.store, self.name, build.new_run_id(), number)
+        for stage, before in zip(stages, self.schedules, strict=True):
+            stage.schedule.skip([t for t, state in enumerate(before.state) if state == State.DONE], State.DONE)
+        hold_plan(self.run, self.store, number)
+        return stages
+
+
+def _follow(attached: _Attached, owner: weakref.ref[Any]) -> None:
+    """The thread. It lets go of the run when nobody else holds it."""
+    runs, pause_s = attached.runs, FIRST_LOOK_S
+    attached.runs = []
+    weak = [weakref.ref(run) for run in runs]
+    del runs
+    state, clock = "running", threading.Event()
+    while state == "running" and not clock.wait(pause_s):  # the store cannot tell us
+        pause_s = min(1.5 * pause_s, LAST_LOOK_S)
+        attached.runs = [run for ref in weak if (run := ref()) is not None]
+        if owner() is None or attached.session.closed or len(attached.runs) < len(weak):
+            return
+        try:
+            state = attached.look()
+        except StoreError:
+            log.warning("run %s cannot be followed just now", attached.name, exc_info=True)
+        attached.runs = []
+
+
+FIRST_LOOK_S, LAST_LOOK_S = 0.02, 1.0
 
 
 class _Unread:

@@ -9,27 +9,29 @@ import platform
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fnmap.errors import MissingKey, RunBusy, RunError, StoreError, UsageError
+from fnmap.errors import MissingKey, RunBusy, RunError, RunTakenOver, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
 from fnmap.format.payload import Frame, Ref, Values, pack, unpack
 from fnmap.format.travel import dump_function, to_worker
+from fnmap.lease import BEAT_S, claim, committed, is_last, say_alive
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.run import Run, Status
 from fnmap.source import Items
 from fnmap.stage import Part
 from fnmap.storage.base import Store, create_parts, open_object
-from fnmap.storage.owner import may_live, me
+from fnmap.storage.owner import me
 from fnmap.worker import short_repr
 
 if TYPE_CHECKING:
+    from fnmap.plan_run import PlanRun
     from fnmap.session import Session
 
 log = logging.getLogger(__name__)
-_live: weakref.WeakValueDictionary[tuple[Any, str], Run] = weakref.WeakValueDictionary()
+_live: weakref.WeakValueDictionary[tuple[Any, str], Run | PlanRun] = weakref.WeakValueDictionary()
 _live_lock = threading.Lock()
 
 
@@ -39,7 +41,8 @@ class Durable:
 
     def __init__(self, store: Store, name: str, number: int, stage: int = 0) -> None:
         self.store, self.name, self.number, self.stage = store, name, number, stage
-        self.live: Run | None = None  # so that `live_here` finds it, though its holder has let go of it
+        self.live: Any = None  # the run, so that `live_here` finds it, though its holder has let go of it
+        self._beats, self._begun = 0, time.monotonic()
 
     def place(self, chunk: Chunk) -> Place:
         """Where the chunk's one result is committed."""
@@ -67,8 +70,25 @@ class Durable:
             raise RunError(f"run {self.name}: chunk {chunk.id} was closed off while it ran; attach to the run anew")
         return found[1]
 
+    def say_alive(self) -> None:
+        """Tell those who cannot ask this host. Raises RunTakenOver if another driver has taken up the run."""
+        if time.monotonic() - self._begun < BEAT_S:
+            return  # nobody has had the time to think it dead
+        self._check_mine()
+        self._beats += 1
+        say_alive(self.store, self.name, self.number, self._beats)
+
+    def _check_mine(self) -> None:
+        if not is_last(self.store, self.name, self.number):
+            raise RunTakenOver(
+                f"run {self.name!r}: another process has taken it up, since this one was not heard of;"
+                f" attach({self.name!r}) shows what came of it"
+            )
+
     def end(self, status: Status) -> None:
-        """Say in the store what became of the run."""
+        """Say in the store what became of the run. Raises RunTakenOver if that is another's to say."""
+        if time.monotonic() - self._begun >= BEAT_S:
+            self._check_mine()
         end = {
             "driver": self.number, "state": status.state, "total": status.total, "done": status.done,
             "failed": status.failed, "at": time.time(),
@@ -83,7 +103,7 @@ def begin(
     belongs to another call."""
     name, store = keys.check_name(run.id), session.store
     with _live_lock:
-        _check_not_live_here(store, name)
+        check_not_live_here(store, name)
         total = None if source is None else len(source)
         number = 0
         head = _new_plan(run.function, total, job)
@@ -100,56 +120,31 @@ def begin(
 def hold(run: Run, store: Store, number: int) -> None:
     """The run is driven from here, as its driver of that number."""
     durable = Durable(store, run.id, number)
-    durable.live = run
     run.ledger.keep(durable)
-    _live[store, run.id] = run
+    live(run, durable, run.ledger.session)
 
 
-def live_here(store: Store, name: str) -> Run | None:
+def live(run: Run | PlanRun, durable: Durable, session: Session) -> None:
+    """The run is live in this process."""
+    durable.live = run
+    session.durables.add(durable)
+    _live[durable.store, run.id] = run
+
+
+def live_here(store: Store, name: str) -> Run | PlanRun | None:
     """The run of this name that this process drives, if it does."""
     run = _live.get((store, name))
     if run is None or run.status.state == "running":
         return run
-    run.ledger.finish()  # its end may still be on its way into the store
+    run.finish()  # its end may still be on its way into the store
     return None
 
 
-def _check_not_live_here(store: Store, name: str) -> None:
+def check_not_live_here(store: Store, name: str) -> None:
     if live_here(store, name) is not None:
         raise RunBusy(
             f"name={name!r}: a live run of this process has that name; wait for it, cancel it, or attach({name!r})"
         )
-
-
-def claim(store: Store, name: str, plan: Mapping[str, Any]) -> int:
-    """Become the next driver of a run, and get its number. Raises RunBusy if the last one may be alive."""
-    last, owner = last_driver(store, name, plan)
-    ended = read_end(store, name)
-    if (ended is None or ended["driver"] != last) and owner != me() and may_live(owner):
-        raise RunBusy(
-            f"name={name!r}: the process {owner} drives that run, or did so on a host that cannot be asked from here."
-            f" Wait for it; if it is dead, delete {keys.driver(name, last)!r} and {keys.end(name)!r} in {store!r}"
-        )
-    if not store.create(keys.driver(name, last + 1), me().encode()):
-        raise RunBusy(f"name={name!r}: another process has just taken up that run")
-    return last + 1
-
-
-def last_driver(store: Store, name: str, plan: Mapping[str, Any]) -> tuple[int, str]:
-    """The number of a run's latest driver, and who that was. The first is named in the plan."""
-    drivers = sorted(store.list(keys.drivers(name)))
-    if not drivers:
-        return 0, str(plan["owner"])
-    return int(drivers[-1].rpartition(".")[2]), store.get(drivers[-1]).decode()
-
-
-def read_end(store: Store, name: str) -> dict[str, Any] | None:
-    """What became of the run the last time that it ended."""
-    try:
-        end: dict[str, Any] = json.loads(store.get(keys.end(name)))
-    except MissingKey:
-        return None
-    return end
 
 
 def read_plan(store: Store, name: str) -> dict[str, Any] | None:
@@ -204,13 +199,18 @@ def _check_same(plan: Mapping[str, Any], name: str, function: str, total: int | 
 
 def _check_same_items(store: Store, name: str, source: Items | None) -> None:
     kept = read_kept(store, name)[1]
-    if kept is None or source is None or _equal(kept, list(source.items)):
+    same_items(kept, None if source is None else source.items, f"name={name!r} belongs to a run over")
+
+
+def same_items(kept: Sequence[Any] | None, now: Sequence[Any] | None, what: str) -> None:
+    """Raise UsageError, naming the first that differs, unless the items are the same."""
+    if kept is None or now is None or _equal(list(kept), list(now)):
         return
-    for at, (before, now) in enumerate(zip(kept, source.items, strict=True)):
-        if not _equal(before, now) and repr(before) != repr(now):
+    for at, (before, item) in enumerate(zip(kept, now, strict=True)):
+        if not _equal(before, item) and repr(before) != repr(item):
             raise UsageError(
-                f"name={name!r} belongs to a run over other items: item {at} was {short_repr(before)}, and is"
-                f" {short_repr(now)} now; choose another name"
+                f"{what} other items: item {at} was {short_repr(before)}, and is {short_repr(item)} now; choose"
+                " another name"
             )
 
 
@@ -224,12 +224,14 @@ def _equal(one: Any, other: Any) -> bool:
     return pickle.dumps(one) == pickle.dumps(other) if type(one) is type(other) and type(one) is not list else False
 
 
-def stored_parts(store: Store, name: str) -> Iterator[tuple[str, Sequence[int], Report]]:
-    """The committed parts of a run: key, tasks and report; in the order in which they were carved."""
+def stored_parts(store: Store, name: str, seen: Collection[str] = ()) -> Iterator[tuple[str, Sequence[int], Report]]:
+    """The committed parts of a run, but for those already seen: key, tasks and report; in the order in which they
+    were carved."""
     from fnmap.format.parts import read_report
 
-    found = [key for prefix in keys.part_prefixes(name) for key in store.list(prefix)]
-    for key in sorted(found, key=lambda k: k.rpartition("/")[2]):
+    for key in committed(store, name):
+        if key in seen:
+            continue
         try:
             report = read_report(store, key)
         except StoreError as damaged:  # as a loss of power leaves it: it was never whole, so it was never committed

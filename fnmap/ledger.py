@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fnmap.errors import RunCancelled, RunError
+from fnmap.errors import RunCancelled, RunError, RunTakenOver
 from fnmap.format.call import Failure, Report
 from fnmap.observe.events import Event, Listener, RunEnded, RunProgressed
 from fnmap.planning.policy import Tolerate, stream_limit
@@ -98,7 +98,14 @@ class Ledger:
     def show(self, stage: Stage, state: str, store: Store) -> None:
         """Of a run that is not driven here: what the store has."""
         self._stage, self.attached, self.store = stage, state, store
-        self.ended, self.cancelled = True, state == "cancelled"
+
+    def show_end(self, state: str) -> None:
+        """The run that is followed has ended, or its driver is gone."""
+        with self.session.lock:
+            self.attached, self.ended, self.cancelled = state, True, state == "cancelled"
+            self._changed.notify_all()
+        for waiter in list(self.waiters):
+            waiter()
 
     def keep(self, durable: Durable) -> None:
         """Results are committed there."""
@@ -231,7 +238,7 @@ class Ledger:
         """Whoever waits for results has them by now; the store hears of the end before this process may leave."""
         try:
             if self.durable is not None:
-                self.durable.end(status)
+                self._end_durably(self.durable, status)
             self.emit(RunEnded(self.run_id, status.state, status.done, status.failed))
             if self.on_end is not None:
                 self.on_end()
@@ -241,6 +248,12 @@ class Ledger:
                 if self.durable is not None:
                     self.durable.live = None
                 self._changed.notify_all()
+
+    def _end_durably(self, durable: Durable, status: Status) -> None:
+        try:
+            durable.end(status)
+        except RunTakenOver as error:
+            self.error = self.error or error
 
     def emit(self, event: Event) -> None:
         """Tell whoever listens to this run."""
@@ -309,7 +322,7 @@ class Ledger:
 
     def check_end(self) -> None:
         """Raise what kept the run from giving a result for each item."""
-        if self._listeners and self.ended:
+        if self._listeners and self.ended and self.attached is None:
             self.wait(lambda: self._told_end)  # let the bar be done before the caller prints
         if self.error is not None:
             raise self.error

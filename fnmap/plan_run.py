@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fnmap import build
-from fnmap.durable import Durable
-from fnmap.errors import PlanError, TaskError
+from fnmap.durable import Durable, stored_parts
+from fnmap.durable_plan import begin_plan, hold_plan
+from fnmap.errors import PlanError, RunTakenOver, TaskError
 from fnmap.format import keys
 from fnmap.ledger import Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
@@ -18,9 +19,10 @@ from fnmap.observe.events import RunEnded, RunProgressed, RunStarted
 from fnmap.options import check_errors, check_priority
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Graph
+from fnmap.planning.schedule import State
 from fnmap.run import Run
 from fnmap.source import Items, NoItems
-from fnmap.stage import Stage
+from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class PlanRun:
         self.graph, self.priority = graph, priority
         self.links: PlanLinks | None = None
         self.durable: Durable | None = None
-        self._session, self._errors = session, errors
+        self.take_up: Callable[[], list[Stage]] | None = None  # of an attached run: become its driver
+        self.session = self._session = session
         self._bar: Any = None
         self._ended = 0
         for stage in plan.stages:
@@ -116,17 +119,30 @@ class PlanRun:
 
     def retry(self) -> PlanRun:
         """Try again what failed, and all that fell with it. Waits for the run to end first."""
-        self.wait()
+        if self.last.ledger.attached != "running":  # elsewhere: whoever claims it is told if its driver is alive
+            self.wait()
         for run in self.runs.values():
             run.ledger.finish_telling()
-        assert self.links is not None
-        self._ended = 0
-        for run in self.runs.values():
-            run.ledger.reopen(run.ledger.stage, resume=False)
+        take_up, self.take_up, self._ended = self.take_up, None, 0
+        stages = [run.ledger.stage for run in self.runs.values()] if take_up is None else take_up()
+        for run, stage in zip(self.runs.values(), stages, strict=True):
+            run.ledger.reopen(stage, resume=False)
+        if take_up is not None or self.links is None:
+            begin_driving(self, self.session, stages)
+            return self
         with self._session.lock:
             self.links.resume()
         self._session.drive(*self.links.stages, priority=self.priority)
         return self
+
+    def give_up(self, error: BaseException) -> None:
+        """End the run with this error."""
+        self._session.abort(self.last.ledger.stage, error)
+
+    def finish(self) -> None:
+        """Wait until a run that has ended was told to all, its store among them."""
+        for run in self.runs.values():
+            run.ledger.finish()
 
     def report(self) -> dict[str, Any]:
         """What it took: the report of each stage, by name."""
@@ -166,7 +182,11 @@ class PlanRun:
             return
         status = self.status
         if self.durable is not None:
-            self.durable.end(status)
+            try:
+                self.durable.end(status)
+            except RunTakenOver as error:
+                self.last.ledger.error = error
+            self.durable.live = None
         if self._bar is not None:
             self._bar(RunEnded(self.id, status.state, status.done, status.failed))
 
@@ -180,13 +200,31 @@ def start_plan(
     errors, graph = check_errors(errors), plan.graph()
     live_id = build.new_run_id()
     run = PlanRun(session, plan, name or live_id, errors, check_priority(priority), graph)
-    store, number = session.scratch, 0
+    store, number = (session.scratch, 0) if name is None else (session.store, 0)
     if name is None:
         weakref.finalize(run, _forget, store, live_id)
-    stages = make_stages(run, session, store, live_id, live_id, number)
+    else:
+        number = begin_plan(run, store)
+        hold_plan(run, store, number)
+    stages = make_stages(run, session, store, run.id, live_id, number)
+    if number > 0:
+        _restore(run, stages, store)
     run.show_progress(session.progress if progress is None else progress)
     begin_driving(run, session, stages)
     return run
+
+
+def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
+    """Put what is committed already into the run. Failures are not taken over: they are tried again."""
+    runs = list(run.runs.values())
+    done: list[list[int]] = [[] for _ in stages]
+    for key, tasks, report in stored_parts(store, run.id):
+        number = keys.place_of_part(key)[0]
+        assert report.values is not None
+        runs[number].ledger.put_stored(Part(tasks, report.values, report.failures, key))
+        done[number] += [t for at, t in enumerate(tasks) if at not in report.failures]
+    for stage, tasks_done in zip(stages, done, strict=True):
+        stage.schedule.skip(tasks_done, State.DONE)
 
 
 def begin_driving(run: PlanRun, session: Session, stages: Sequence[Stage]) -> None:

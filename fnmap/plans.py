@@ -113,6 +113,9 @@ class Plan:
         self.stages: list[PlannedStage] = []
         self._added: dict[Any, int] = {}  # stages of `add`, by function and options
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_added": {}}  # by id: of this process
+
     def __enter__(self) -> Self:
         return self
 

@@ -181,7 +181,8 @@ class Run:
         if self.owner is not None:
             self.owner.retry()
             return self
-        self.wait()
+        if self.ledger.attached != "running":  # elsewhere: whoever claims it is told if its driver is alive
+            self.wait()
         if self.ledger.stream is not None:
             raise ResultsReleased("the items of an iterator are not kept; map a list to be able to retry")
         take_up, self.take_up = self.take_up, None
@@ -189,6 +190,14 @@ class Run:
         self.ledger.reopen(self.ledger.stage if take_up is None else take_up())
         self._session.drive(self.ledger.stage)
         return self
+
+    def give_up(self, error: BaseException) -> None:
+        """End the run with this error."""
+        self._session.abort(self.ledger.stage, error)
+
+    def finish(self) -> None:
+        """Wait until a run that has ended was told to all, its store among them."""
+        self.ledger.finish()
 
     def report(self) -> dict[str, Any]:
         """A summary: tasks, calls, seconds in the function and around it, workers."""

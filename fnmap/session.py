@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 from fnmap.alarm import Alarm
 from fnmap.compute.base import Compute, Kill
 from fnmap.compute.open import open_compute
-from fnmap.errors import NotPicklable, RunError, UsageError
+from fnmap.errors import NotPicklable, RunError, RunTakenOver, UsageError
 from fnmap.format.call import Job, Report
+from fnmap.lease import BEAT_S
 from fnmap.mapping import start_call, start_map
 from fnmap.options import (
     CallOptions,
@@ -46,6 +48,7 @@ from fnmap.storage.base import Store, Sweep
 
 if TYPE_CHECKING:
     from fnmap.attached import RunInfo
+    from fnmap.durable import Durable
     from fnmap.plan_run import PlanRun
     from fnmap.plans import Plan
 
@@ -90,6 +93,7 @@ class Session:
         self._driven = 0  # runs so far
         self._busy = 0
         self._pumping = threading.local()
+        self.durables: weakref.WeakSet[Durable] = weakref.WeakSet()  # of live named runs
         self._alarm = Alarm()
         self._wakes_at: float | None = None
 
@@ -140,7 +144,7 @@ class Session:
 
         return start_plan(self, plan, name=name, errors=errors, priority=priority, progress=progress)
 
-    def attach(self, name: str) -> Run:
+    def attach(self, name: str) -> Run | PlanRun:
         """As `fnmap.attach`, in this session's store."""
         from fnmap.attached import attach
 
@@ -230,6 +234,12 @@ class Session:
         for future in futures:
             self._kill(future)
         self.tell(stage)
+
+    def abort(self, stage: Stage, error: BaseException) -> None:
+        """The run cannot go on, for this reason."""
+        with self.lock:
+            stage.abort(error)
+        self.stop(stage)
 
     def close(self) -> None:
         """Stop all runs, workers and threads, and remove the scratch objects."""
@@ -360,6 +370,8 @@ class Session:
 
     def _set_timer(self) -> None:
         wake_at = self._board.wake_at()
+        if any(durable.live is not None for durable in self.durables):
+            wake_at = min(wake_at or math.inf, time.monotonic() + BEAT_S)
         if wake_at is not None and (self._wakes_at is None or wake_at < self._wakes_at):
             self._wakes_at = wake_at
             self._alarm.set(wake_at, self._wake)
@@ -367,7 +379,19 @@ class Session:
     def _wake(self) -> None:
         with self.lock:
             self._wakes_at = None
+            lively = [durable for durable in self.durables if durable.live is not None]
+        for durable in lively:
+            self._beat(durable)
         self.pump()
+
+    def _beat(self, durable: Durable) -> None:
+        try:
+            durable.say_alive()
+        except RunTakenOver as error:
+            run, durable.live = durable.live, None
+            run.give_up(error)
+        except Exception:  # a store that is ill for a moment must not end the run
+            log.warning("run %s cannot say that it is alive", durable.name, exc_info=True)
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()

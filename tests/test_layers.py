@@ -22,6 +22,8 @@ LEVELS = [
         "mapping",
         "build",
         "durable",
+        "durable_plan",
+        "lease",
         "attach",
         "attached",
         "reduction",

@@ -2,6 +2,8 @@
 
 run/<run>/plan        what was asked for: a JSON head, the pickled function, the pickled items
 run/<run>/driver.<n>  who took up the run for the n-th time after the first; created exclusively
+run/<run>/adopted.<n> the parts of earlier drivers that this one took over (JSON)
+run/<run>/beat.<n>    what it says while it lives, for those who cannot ask its host
 run/<run>/end         what became of it (JSON), rewritten when the run ends again
 part/<h>/<run>/<stage>.<driver>.<chunk>.parquet     the one result of a chunk; <h> spreads the keys
 tmp/...               what no reader needs after its call: spilled answers, shared objects
@@ -36,6 +38,22 @@ def driver(run: str, number: int) -> str:
 def drivers(run: str) -> str:
     """Where the drivers of a run are."""
     return f"run/{run}/driver."
+
+
+def adopted(run: str, number: int) -> str:
+    """What the driver of that number took over of those before."""
+    return f"run/{run}/adopted.{number:06d}"
+
+
+def beat(run: str, number: int) -> str:
+    """What the driver of that number says while it lives."""
+    return f"run/{run}/beat.{number:06d}"
+
+
+def place_of_part(key: str) -> tuple[int, int, int]:
+    """The stage, driver and chunk of a part, by its key."""
+    stage, driver_number, chunk, _ = key.rpartition("/")[2].split(".")
+    return int(stage), int(driver_number), int(chunk)
 
 
 def end(run: str) -> str:

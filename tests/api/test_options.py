@@ -10,9 +10,9 @@ import pytest
 
 import fnmap
 from fnmap.errors import UsageError
-from fnmap.options import MapOptions, Options
+from fnmap.options import MapOptions, Options, StageOptions
 
-OPTIONS = {field.name for field in fields(MapOptions)}
+OPTIONS = Options.__optional_keys__
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_help_shows_what_a_session_takes(call):
 
 
 def test_each_option_that_users_may_pass_is_read_and_told_of():
-    assert Options.__optional_keys__ == OPTIONS
+    assert Options.__optional_keys__ | StageOptions.__optional_keys__ == {field.name for field in fields(MapOptions)}
     assert not [name for name in OPTIONS if f"`{name}`" not in fnmap.map.__doc__]
 
 

@@ -1,0 +1,78 @@
+"""Named runs of plans: the plan is kept in the store, and each stage commits there."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fnmap.durable import Durable, check_not_live_here, live, read_plan, same_items
+from fnmap.errors import RunBusy, UsageError
+from fnmap.format import keys
+from fnmap.format.payload import pack, unpack
+from fnmap.format.travel import dumps
+from fnmap.lease import claim
+from fnmap.storage.base import Store, create_parts, open_object
+from fnmap.storage.owner import me
+
+if TYPE_CHECKING:
+    from fnmap.plan_run import PlanRun
+    from fnmap.plans import Plan
+
+
+def begin_plan(run: PlanRun, store: Store) -> int:
+    """Claim the run's name for it; the number of its driver. Raises RunBusy if another driver may be alive,
+    UsageError if the name belongs to another plan."""
+    name = keys.check_name(run.id)
+    check_not_live_here(store, name)
+    if create_parts(store, keys.plan(name), pack([_head(run.plan), dumps(run.plan)])):
+        return 0
+    head = read_plan(store, name)
+    if head is None:
+        raise RunBusy(f"name={name!r}: somebody has just deleted the run of that name; try again")
+    if head["form"] != "plan":
+        raise UsageError(f"name={name!r} belongs to a run of {head['function']}, not of a plan; choose another name")
+    _check_same(read_planned(store, name), run.plan, name)
+    return claim(store, name, head)
+
+
+def hold_plan(run: PlanRun, store: Store, number: int) -> None:
+    """The run is driven from here, as its driver of that number."""
+    run.durable = Durable(store, run.id, number)
+    live(run, run.durable, run.session)
+
+
+def read_planned(store: Store, name: str) -> Plan:
+    """The plan of a named run."""
+    plan: Plan = pickle.loads(unpack(open_object(store, keys.plan(name)))[1])  # type: ignore[arg-type]
+    return plan
+
+
+def _head(plan: Plan) -> bytes:
+    head = {
+        "format": 1, "python": platform.python_version(), "function": plan.name, "total": len(plan), "form": "plan",
+        "stages": {stage.name: stage.count for stage in plan.stages}, "started": time.time(), "owner": me(),
+    }  # fmt: skip
+    return json.dumps(head).encode()
+
+
+def _check_same(before: Plan, now: Plan, name: str) -> None:
+    """Raise UsageError unless the plans have the same stages, dependencies and items. Functions may have changed."""
+    shapes = [[(stage.name, stage.count) for stage in plan.stages] for plan in (before, now)]
+    if shapes[0] != shapes[1]:
+        old, new = (", ".join(f"{stage}[{count}]" for stage, count in shape) for shape in shapes)
+        raise UsageError(f"name={name!r} belongs to a plan of {old}, and this is one of {new}; choose another name")
+    for one, other in zip(before.edges(), now.edges(), strict=True):
+        if not (np.array_equal(one.inputs, other.inputs) and _equal_ends(one.ends, other.ends)):
+            stage = now.stages[other.target].name
+            raise UsageError(f"name={name!r} belongs to a run of a plan whose stage {stage!r} depends on other tasks")
+    for was, planned in zip(before.stages, now.stages, strict=True):
+        same_items(was.items, planned.items, f"name={name!r} belongs to a run in which stage {was.name!r} has")
+
+
+def _equal_ends(one: Any, other: Any) -> bool:
+    return (one is None) == (other is None) and (one is None or np.array_equal(one, other))
