@@ -49,6 +49,20 @@ class Worker:
     tasks: Sequence[int] = ()
     _loaded: dict[str, tuple[Callable[..., Any], tuple[type[BaseException], ...]]] = field(default_factory=dict)
 
+    def task(self) -> int:
+        """The task that runs now, or -1."""
+        position = self.position()
+        return self.tasks[position] if position is not None and position < len(self.tasks) else -1
+
+    def note(self, task: int, lines: str) -> None:
+        """A task has printed or logged these whole lines."""
+        self.log.extend((task, line) for line in lines.splitlines(keepends=True))
+
+    def last_words(self, task: int) -> str:
+        """The tail of what a task of this call printed and logged."""
+        self.end_lines()
+        return "".join(line for at, line in self.log if at == task)
+
     def run(self, call: Call) -> Report:
         """Carry out a call."""
         begun = time.perf_counter()
@@ -173,9 +187,7 @@ class _Laps:
             out.append(None)
 
     def _describe(self, error: BaseException, position: int) -> Failure:
-        task = self.call.tasks[position]
-        self.worker.end_lines()
-        log = "".join(line for at, line in self.worker.log if at == task)
+        log = self.worker.last_words(self.call.tasks[position])
         try:
             item = short_repr(self.items[position])
         except Exception as unreadable:  # the item's own __setstate__ or a class that is missing here
@@ -205,9 +217,8 @@ def describe(
 ) -> Failure:
     """What the client is told of an exception."""
     message = prefix + "".join(traceback.format_exception_only(error)).strip()
-    if live:
-        return Failure(kind, message, error, "", log, retryable, item)
-    return Failure(kind, message, dump_exception(error), _trace(error), log, retryable, item)
+    exception = error if live else dump_exception(error)
+    return Failure(kind, message, exception, _trace(error), log, retryable, item)
 
 
 def _trace(error: BaseException) -> str:

@@ -133,25 +133,19 @@ def speak(worker: Worker, emit: Callable[[bytes, bytes], None]) -> None:
     """Send what tasks print and log to the parent, whole lines at a time, with the task they belong to."""
     lock = threading.Lock()
 
-    def where() -> int:
-        position = worker.position()
-        return worker.tasks[position] if position is not None and position < len(worker.tasks) else -1
-
     def said(stream: int, task: int, lines: str) -> None:
-        worker.log.extend((task, line) for line in lines.splitlines(keepends=True))
+        worker.note(task, lines)
         with lock:
             emit(SAID, struct.pack("<bq", stream, task) + lines.encode(errors="replace"))
 
     def logged(record: logging.LogRecord) -> None:
-        task, text = where(), record.getMessage()
-        if record.exc_info:
-            text += "\n" + logging.Formatter().formatException(record.exc_info)
-        worker.log.append((task, f"{record.levelname}:{record.name}:{text}\n"))
+        task, text = worker.task(), text_of(record)
+        worker.note(task, f"{record.levelname}:{record.name}:{text}\n")
         fields = (task, record.name, record.levelno, record.pathname, record.lineno, record.created, text)
         with lock:
             emit(LOGGED, repr(fields).encode(errors="replace"))
 
-    out, err = sys.stdout, sys.stderr = _Lines(1, where, said), _Lines(2, where, said)
+    out, err = sys.stdout, sys.stderr = Lines(1, worker.task, said), Lines(2, worker.task, said)
 
     def end_lines() -> None:
         out.end()
@@ -161,7 +155,13 @@ def speak(worker: Worker, emit: Callable[[bytes, bytes], None]) -> None:
     logging.getLogger().addHandler(_Forward(logged))
 
 
-class _Lines(io.TextIOBase):
+def text_of(record: logging.LogRecord) -> str:
+    """What a record says, with the traceback that goes with it."""
+    text = record.getMessage()
+    return f"{text}\n{logging.Formatter().formatException(record.exc_info)}" if record.exc_info else text
+
+
+class Lines(io.TextIOBase):
     """A text stream that hands on whole lines. Each thread completes its own."""
 
     encoding = "utf-8"

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import Future
 
 from fnmap.compute.base import Limits
+from fnmap.compute.overhear import overheard
 from fnmap.errors import CallTimeout, ComputeError
 from fnmap.format.call import Call, Report
 from fnmap.worker import Worker
@@ -18,7 +19,6 @@ class InlineCompute:
     limits = Limits(slots=1, chunk_s=0.0, in_process=True)
 
     def __init__(self) -> None:
-        self._worker = Worker(fatal=(KeyboardInterrupt, GeneratorExit))
         self._closed = False
 
     def submit(self, call: Call) -> Future[Report]:
@@ -26,16 +26,18 @@ class InlineCompute:
             raise ComputeError("this compute is closed; make a new Session")
         future: Future[Report] = Future()
         future.set_running_or_notify_cancel()
-        self._worker.jobs[call.job.key] = call.job
+        worker = Worker(fatal=(KeyboardInterrupt, GeneratorExit))  # one a call, for a task may map in its turn
         begun = time.monotonic()
-        report = self._worker.run(call)
+        with overheard(worker):
+            report = worker.run(call)
         limit = call.job.timeout_s
         slow = next((at for at, (_, s) in enumerate(report.laps) if limit is not None and s > limit), None)
         if slow is None:
             future.set_result(report)
         else:
             seconds = time.monotonic() - begun
-            future.set_exception(CallTimeout(f"ran for {seconds:.3g} s, over its limit of {limit:g} s", at=slow))
+            message = f"ran for {seconds:.3g} s, over its limit of {limit:g} s"
+            future.set_exception(CallTimeout(message, at=slow, log=worker.last_words(call.tasks[slow])))
         return future
 
     def close(self) -> None:

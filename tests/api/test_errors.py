@@ -51,7 +51,7 @@ def test_the_exception_says_which_item_it_was(session):
     assert "tried once" in note
 
 
-def test_the_exception_has_the_traceback_and_the_last_words_of_the_worker(local):
+def test_the_exception_has_the_traceback_and_the_last_words_of_the_worker(session):
     def fail(x):
         print("whole line")
         logging.getLogger("fail").error("logged")
@@ -59,7 +59,7 @@ def test_the_exception_has_the_traceback_and_the_last_words_of_the_worker(local)
         return inverse(x)
 
     with pytest.raises(ZeroDivisionError) as caught:
-        list(local.map(fail, [0]))
+        list(session.map(fail, [0]))
     note = "\n".join(caught.value.__notes__)
     assert "in inverse" in note
     assert "whole line" in note
@@ -75,12 +75,12 @@ def test_returned_failures_stand_in_their_places(session):
     assert (bad.index, bad.item, bad.attempts) == (1, "0", 1)
 
 
-def test_the_log_and_traceback_are_in_the_returned_error(local):
+def test_the_log_and_traceback_are_in_the_returned_error(session):
     def fail(x):
         print("hello")
         return inverse(x)
 
-    (error,) = local.map(fail, [0], errors="return")
+    (error,) = session.map(fail, [0], errors="return")
     assert error.log == "hello\n"
     assert "ZeroDivisionError" in error.traceback
 

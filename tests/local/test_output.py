@@ -153,12 +153,12 @@ def test_a_logged_exception_comes_with_its_traceback(local, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_the_log_in_an_error_is_of_that_task_alone(local):
+def test_the_log_in_an_error_is_of_that_task_alone(session):
     def talk(x):
         print(f"about {x}")
         return 1 / x
 
-    (_, error, _) = local.map(talk, [1, 0, 2], chunksize=3, errors="return")
+    (_, error, _) = session.map(talk, [1, 0, 2], chunksize=3, errors="return")
     assert error.log == "about 0\n"
 
 
