@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fnmap.compute.edited import Sources
 from fnmap.format import levels
 from fnmap.format.call import Call
 from fnmap.format.payload import Buffer
@@ -46,7 +47,7 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
     worker = Worker(mark=mark)
     speak(worker, lambda kind, body: send(answers, kind, [body]))
     os.environ["FNMAP_WORKER"] = "1"
-    reader = io.FileIO(calls, "r")
+    reader, sources = io.FileIO(calls, "r"), Sources()
     while head := _read(reader, FRAME.size):
         kind, _, length = FRAME.unpack(head)
         message = _read(reader, length)
@@ -57,9 +58,11 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
         PAGE.pack_into(status, at, number, 0, 0, time.monotonic())
         call = Call.from_message(message, worker.jobs)
         levels.follow(call.job.log_levels)
+        sources.before(call.run)
         answer = worker.run(call).to_message()
         worker.end_lines()
         worker.tasks, worker.position = (), _nowhere
+        sources.after()
         send(answers, REPORT, answer)
         del message, call, answer  # an idle worker holds no payload
 

@@ -66,6 +66,11 @@ class Call:
     inputs: Inputs | None = None  # results of other tasks that are arguments of these
     memory: float = 1.0  # times the usual, where the compute can choose
 
+    @property
+    def run(self) -> str:
+        """The run that the call is of."""
+        return self.id.rpartition("/")[0]
+
     def to_message(self, *, with_job: bool = True, forget: Sequence[str] = ()) -> list[Buffer]:
         """The call as parts of one message: a single pickle where that will do, else frames."""
         tasks = (self.tasks.start, self.tasks.stop) if isinstance(self.tasks, range) else list(self.tasks)

@@ -40,15 +40,29 @@ _INSTALLED = _installed()
 
 
 def _travels_by_value(name: str, module: types.ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
+    file = _file(module)
     top = name.partition(".")[0]
     if file is None or top in ("fnmap", "cloudpickle", "__main__", "__mp_main__"):
         return False
     path = str(file)
     if not path.endswith(".py") or "site-packages" in path or path.startswith(_INSTALLED):
         return False
-    folder = Path(getattr(sys.modules.get(top), "__file__", None) or path).parent
+    folder = Path(_file(sys.modules.get(top)) or path).parent
     return not _holds_installed(folder) and not _holds_installed(folder.parent)
+
+
+def _asleep(module: object) -> bool:
+    """Is it imported only when it is first touched, which is not for us to do?"""
+    if not isinstance(module, types.ModuleType):
+        return False
+    return type(module).__getattribute__ is not types.ModuleType.__getattribute__
+
+
+def _file(module: object) -> str | None:
+    """Its `__file__`, without waking a module that would be imported at the first touch."""
+    held = object.__getattribute__(module, "__dict__") if isinstance(module, types.ModuleType) else {}
+    file: str | None = held.get("__file__")
+    return file
 
 
 @functools.cache
@@ -64,6 +78,8 @@ def user_modules() -> list[types.ModuleType]:
         return _last[1]
     found = []
     for name, module in list(sys.modules.items()):
+        if _asleep(module):
+            continue
         known = _is_user.get(name)
         if known is None:
             known = _is_user[name] = isinstance(module, types.ModuleType) and _travels_by_value(name, module)
