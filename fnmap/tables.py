@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from fnmap.stage import Part
 from fnmap.storage.base import Store
 
 Failures = Mapping[int, Failure]
+READERS = 8  # parts read at the same time: no slower on two cores than two of them, and a far store is slow to answer
 
 
 def live_table(parts: Sequence[Part], total: int, failures: Failures, *, skip: bool) -> Any:
@@ -36,7 +38,12 @@ def live_table(parts: Sequence[Part], total: int, failures: Failures, *, skip: b
 
 def stored_table(store: Store, keys: Sequence[str], failures: Collection[int], *, skip: bool) -> Any:
     """One table of committed parts. Of a task that failed before it succeeded, only the success is there."""
-    return combine(_current(read_table(store, key), failures, skip=skip) for key in keys)
+
+    def read(key: str) -> Any:
+        return _current(read_table(store, key), failures, skip=skip)
+
+    with ThreadPoolExecutor(READERS) as readers:
+        return combine(readers.map(read, keys))
 
 
 def _current(table: Any, failures: Collection[int], *, skip: bool) -> Any:

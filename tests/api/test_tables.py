@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 import fnmap
+from fnmap.format.parts import encode_part
+from fnmap.format.table import to_parquet
+from fnmap.storage.memory import MemoryStore
+from fnmap.tables import stored_table
 
 
 @dataclass
@@ -56,3 +61,17 @@ def test_a_named_run_gives_the_same_table_from_its_store(tmp_path):
         live, stored = run.table(), session.attach("kept").table()
         assert live.sort_by("task").to_pylist() == stored.sort_by("task").to_pylist()
         assert session.attach("kept").dataset().count_rows() == 10
+
+
+def test_stored_parts_are_read_at_the_same_time():
+    both_read = threading.Barrier(2, timeout=5)
+
+    class Slow(MemoryStore):
+        def get(self, key):
+            both_read.wait()
+            return super().get(key)
+
+    store = Slow()
+    for task in range(2):
+        store.create(str(task), to_parquet(encode_part([task], [task / 2], {})))
+    assert stored_table(store, ["0", "1"], (), skip=False).to_pydict() == {"task": [0, 1], "value": [0.0, 0.5]}

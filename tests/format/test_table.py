@@ -16,6 +16,7 @@ from fractions import Fraction
 from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
+from unittest import mock
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -23,13 +24,14 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fnmap.errors import StoreError
-from fnmap.format.table import Failure, arrow, combine, decode, encode, from_parquet, to_parquet
+from fnmap.format.table import Failure, arrow, combine, decode, encode, from_parquet, parquet, to_parquet
 
 property_test = partial(settings, derandomize=True, deadline=None)
 
@@ -141,10 +143,16 @@ def stored(values: list[Any], **options: Any) -> pa.Table:
     return from_parquet(to_parquet(encode(range(5, 5 + len(values)), values, **options)))
 
 
+def as_if_large(table: pa.Table) -> memoryview:
+    with mock.patch.object(parquet, "MOST_BYTES", 0):
+        return to_parquet(table)
+
+
 def back(values: list[Any]) -> list[Any]:
-    """Values there and back through Parquet, and through Arrow's own format."""
+    """Values there and back through Parquet, as small and as large ones, and through Arrow's own format."""
     table = encode(range(len(values)), values)
     found = decode(from_parquet(to_parquet(table)))
+    assert same(decode(from_parquet(as_if_large(table))), found)
     with pa.BufferOutputStream() as sink, pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
     assert same(decode(pa.ipc.open_stream(sink.getvalue()).read_all()), found)
@@ -605,10 +613,11 @@ VIEWS = [
 ]
 
 
+@pytest.mark.parametrize("write", [to_parquet, as_if_large], ids=["small", "large"])
 @pytest.mark.parametrize(("values", "rows", "names"), VIEWS, ids=[view[2] for view in VIEWS])
-def test_other_tools_see_real_columns(tmp_path: Any, values: Any, rows: Any, names: str) -> None:
+def test_other_tools_see_real_columns(tmp_path: Any, values: Any, rows: Any, names: str, write: Any) -> None:
     path = tmp_path / "part.parquet"
-    path.write_bytes(to_parquet(encode(range(5, 5 + len(values)), values)))
+    path.write_bytes(write(encode(range(5, 5 + len(values)), values)))
     ducks = duckdb.sql(f"select * from '{path}'")
     polar, pandas = pl.read_parquet(path), pd.read_parquet(path)
     assert ducks.columns == polar.columns == list(pandas) == names.split()
@@ -616,6 +625,34 @@ def test_other_tools_see_real_columns(tmp_path: Any, values: Any, rows: Any, nam
     if "pickle" not in names:
         assert same(ducks.fetchall(), rows)
         assert same(polar.rows(), rows)
+
+
+def test_numbers_of_large_tables_are_encoded_by_what_they_are() -> None:
+    columns = {
+        "whole": np.arange(9000), "like": np.arange(9000.0), "unlike": np.tile([0, 0, 0.1, 1 / 3], 2250),
+        "text": ["a"] * 9000, "list": [[1]] * 9000, "struct": [{"at": 0.5}] * 9000,
+    }  # fmt: skip
+    group = pq.ParquetFile(pa.BufferReader(to_parquet(encode([0], [pa.table(columns)])))).metadata.row_group(0)
+    leaves = [group.column(at) for at in range(group.num_columns)]
+    found = {leaf.path_in_schema: (*set(leaf.encodings) - {"RLE"}, leaf.compression) for leaf in leaves}
+    differences, bytes_apart, plain = ("DELTA_BINARY_PACKED", "LZ4"), ("BYTE_STREAM_SPLIT", "LZ4"), ("PLAIN", "LZ4")
+    assert found == {
+        "task": differences, "whole": differences, "like": bytes_apart, "unlike": plain,
+        "text": ("PLAIN", "ZSTD"), "list.list.element": differences, "struct.at": plain,
+    }  # fmt: skip
+
+
+def test_other_tools_read_the_ends_of_the_numbers(tmp_path: Any) -> None:
+    ends = [-(2**63), 2**63 - 1, 0, None, 2**63 - 1, -(2**63)]
+    path = tmp_path / "part.parquet"
+    path.write_bytes(as_if_large(encode(range(6), ends)))
+    assert duckdb.sql(f"select value from '{path}'").fetchall() == [(end,) for end in ends]
+    assert pl.read_parquet(path)["value"].to_list() == ends
+
+
+def test_columns_that_share_a_path_come_back() -> None:
+    values = [pa.table({"a": [{"b": 1}], "a.b": ["text"]})]
+    assert same(decode(from_parquet(as_if_large(encode([0], values)))).values, values)
 
 
 def test_messages_can_be_queried(tmp_path: Any) -> None:

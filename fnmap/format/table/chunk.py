@@ -1,4 +1,4 @@
-"""One chunk's results <-> one Arrow table <-> one Parquet object."""
+"""One chunk's results <-> one Arrow table."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fnmap.errors import StoreError
 from fnmap.format.call import Failure
-from fnmap.format.small import FORMAT, KEY, MOST_BYTES
+from fnmap.format.small import FORMAT, KEY
 from fnmap.format.table import arrow, layout
 from fnmap.format.table import failures as failed
 from fnmap.format.table.columns import Dumps, Loads
 from fnmap.format.table.spec import Spec, pack, unpack
-
-_THREADS_BYTES = 1 << 20  # below this, so does waking threads
 
 
 class Decoded(NamedTuple):
@@ -77,41 +74,6 @@ def decode(table: Any, *, loads: Loads = pickle.loads) -> Decoded:
     values, lost = layout.read(table, meta, len(tasks), list(failures), loads)
     failures |= {at: _lost(tasks[at], why) for at, why in lost.items()}
     return Decoded(tasks, values, failures, meta["info"])
-
-
-def to_parquet(table: Any) -> memoryview:
-    """The table as one Parquet object."""
-    try:
-        return _write(table, rows_a_batch=1024)
-    except OSError:  # such a batch was over the 2 GiB of a Parquet page
-        return _write(table, rows_a_batch=1)
-
-
-def _write(table: Any, rows_a_batch: int) -> memoryview:
-    bare, sink = table.replace_schema_metadata(None), pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink,
-        bare.schema,
-        compression="none" if table.nbytes < MOST_BYTES else "zstd",
-        use_dictionary=False,  # numbers gain nothing from it, and zstd does as well for texts
-        write_statistics=["task"],  # to find a task by
-        column_encoding={"task": "DELTA_BINARY_PACKED"},
-        write_batch_size=rows_a_batch,
-    ) as writer:
-        writer.write_table(bare)
-        # in the schema, the metadata would be written twice
-        writer.add_key_value_metadata(table.schema.metadata)
-    return memoryview(sink.getvalue()).cast("B")
-
-
-def from_parquet(buffer: Any) -> Any:
-    """The table in a Parquet object, read from any buffer (bytes, memoryview, mmap) where it lies."""
-    try:
-        source = pa.py_buffer(buffer)
-        with pq.ParquetFile(pa.BufferReader(source)) as file:
-            return file.read(use_threads=source.size > _THREADS_BYTES)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"a result object cannot be read as Parquet: {error}") from error
 
 
 def _numbers(tasks: Sequence[int]) -> tuple[Any, list[int] | str]:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from fnmap.errors import StoreError, UsageError
 from fnmap.format.table import columns
-from fnmap.format.table.chunk import decode, from_parquet
+from fnmap.format.table.chunk import decode
+from fnmap.format.table.parquet import from_parquet
 from fnmap.format.table.spec import Spec, unpack
 
 
