@@ -85,14 +85,14 @@ class Worker:
         return report
 
     def _load(self, job: Job) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
+        for gone in self._loaded.keys() - self.jobs.keys() - {job.key}:
+            del self._loaded[gone]
         kept = self._loaded.get(job.key)
         if kept is None:
             fn, kwargs = job.live or load(job.frames, lambda key: open_object(job.scratch, key))
             kept = _bind(fn, kwargs, job.form), (pickle.loads(job.retry_on) if job.retry_on else ())
             if job.live is None:
                 self._loaded[job.key] = kept
-                for gone in self._loaded.keys() - self.jobs.keys() - {job.key}:
-                    del self._loaded[gone]
         return kept
 
     def _all_failed(self, call: Call, error: BaseException) -> Report:

@@ -9,14 +9,15 @@ import pickle
 import signal
 import subprocess
 import sys
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
 from fnmap.compute.child import CALL, FRAME, WORLD, send
-from fnmap.format.call import Call, Report
-from fnmap.format.payload import Buffer
+from fnmap.format.call import Call, Job, Report
+from fnmap.format.payload import Buffer, Ref
 
 PIPE_BYTES = 1 << 20  # what Linux lets anyone ask for; a message that fits never blocks its writer
 READ_BYTES = 64 << 10
@@ -57,7 +58,8 @@ class Process:
         self.tail: deque[str] = deque(maxlen=OUTPUT_TAIL_LINES)
         self.served = 0
         self._world = surroundings()
-        self._jobs: OrderedDict[str, None] = OrderedDict()
+        self._jobs: OrderedDict[str, None] = OrderedDict()  # that the worker has, the latest last
+        self._large: dict[str, weakref.ref[Job]] = {}  # those that hold stored buffers
         self._buffer, self._arrived = bytearray(), memoryview(bytearray(PIPE_BYTES))
         call_read, self._calls = pipe()
         self.answers, answer_write = pipe()
@@ -88,14 +90,25 @@ class Process:
         """Hand over a call. The worker is idle, hence its pipe is empty and the message fits."""
         self.call, self.future, self.number = call, future, self.number + 1
         self._follow()
-        key = call.job.key
-        fresh = key not in self._jobs
-        self._jobs[key] = None
-        self._jobs.move_to_end(key)
-        forget = [self._jobs.popitem(last=False)[0]] if len(self._jobs) > KEPT_JOBS else []
-        message = call.to_message(with_job=fresh, forget=forget)
+        fresh = call.job.key not in self._jobs
+        message = call.to_message(with_job=fresh, forget=self._remember(call.job))
         with contextlib.suppress(BrokenPipeError):  # it died just now, and that is noticed by its pidfd
             send(self._calls, CALL, message)
+
+    def _remember(self, job: Job) -> list[str]:
+        """The worker has this job now. The jobs that it shall forget: the oldest when they are many, and those with
+        stored buffers once their run is gone. No other run has these, and what they hold may be gigabytes."""
+        self._jobs[job.key] = None
+        self._jobs.move_to_end(job.key)
+        if any(isinstance(frame, Ref) for frame in job.frames):
+            self._large[job.key] = weakref.ref(job)
+        forget = [key for key, large in self._large.items() if large() is None]
+        if len(self._jobs) > KEPT_JOBS:
+            forget.append(next(iter(self._jobs)))
+        for key in forget:
+            self._jobs.pop(key, None)
+            self._large.pop(key, None)
+        return forget
 
     def _follow(self) -> None:
         """Tell the worker what has changed around its parent since it started: folder, import path, environment."""

@@ -18,7 +18,7 @@ Place = tuple[Store, str]  # a store and a key in it
 Form = Literal["item", "args", "call"]  # an item is the argument, the tuple of them, or (args, kwargs)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Job:
     """What all calls of one stage share; a warm worker keeps it.
 

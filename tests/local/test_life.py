@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gates import gone
 
@@ -124,6 +126,22 @@ def cpu_ticks(pid: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_worker_lets_go_of_a_large_array_with_the_run_that_had_it():
+    array = np.ones(1 << 18)
+
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count("fnmap-scratch")
+
+    with fnmap.Session(workers=1) as session:
+        run = session.map(lambda at: array[at], range(2))
+        assert list(run) == [1, 1]
+        assert session.submit(mapped).result() == 1
+        del run
+        gc.collect()
+        assert session.submit(mapped).result() == 0
+
+
 def test_idle_workers_use_no_processor(local):
     list(local.map(abs, range(100)))
     pids = local.compute.pids()
