@@ -39,7 +39,7 @@ ONE = [1]
         ({"cost": [1, 2]}, "cost must"),
         ({"cost": [float("nan")]}, "cost must be numbers"),
         ({"cost": ["a"]}, "cost must be"),
-        ({"cost": 5}, "cost"),
+        ({"cost": -5}, "cost"),
         ({"name": "a/b"}, "name must be"),
         ({"kwargs": [1]}, "kwargs"),
         ({"kwargs": {1: 2}}, "kwargs"),
