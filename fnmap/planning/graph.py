@@ -105,7 +105,7 @@ class Graph:
         self._absent = {}
         done = np.flatnonzero(state == State.DONE)
         np.subtract.at(self._missing, self._consumers_at(done), 1)
-        ready = np.flatnonzero((self._missing == 0) & ~self._over)
+        ready = np.flatnonzero((self._missing == 0) & (state == State.WAITING))  # what runs is out already
         released = Released(self._by_stage(ready))
         for task in np.flatnonzero((state == State.FAILED) | (state == State.SKIPPED)).tolist():
             self._fall(task, released)
@@ -164,10 +164,9 @@ class Graph:
             return []
         found = list[tuple[int, Sequence[int]]]()
         cuts = np.searchsorted(ids, self.first)
-        for stage in range(len(self.counts)):
+        for stage in np.flatnonzero(np.diff(cuts)).tolist():
             mine = ids[cuts[stage] : cuts[stage + 1]]
-            if len(mine):
-                found.append((stage, _tasks(mine - self.first[stage])))
+            found.append((stage, _tasks(mine - self.first[stage])))
         return found
 
     def _fall(self, at: int, released: Released) -> None:

@@ -196,7 +196,7 @@ class Schedule:
 
     def next(self, now: float) -> Chunk | None:
         """The next chunk to submit, or None when there is none for now."""
-        if self.halted or (self.limit is not None and self.out >= self.limit):
+        if self.halted or self._full:
             return None
         while self._later and self._later[0][0] <= now:
             self._again.append(heapq.heappop(self._later)[2])
@@ -209,7 +209,7 @@ class Schedule:
 
     def wake_at(self) -> float | None:
         """When to ask again, if nothing else happens."""
-        if self.halted:
+        if self.halted or self._full:  # the end of a call is what will change it
             return None
         times = [self._later[0][0]] if self._later else []
         if self.backups:
@@ -251,12 +251,17 @@ class Schedule:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    @property
+    def _full(self) -> bool:
+        return self.limit is not None and self.out >= self.limit
+
     def _carve(self) -> Chunk | None:
         ready = self._fresh.count
         if not ready:
             return None
         if self.costs is not None and self.chunks.fixed is None:
-            tasks = self._fresh.take(ready, self._fresh.cost / (self.slots * SPLIT_WAYS))
+            left = self._fresh.cost * self._counts[State.WAITING] / ready  # with what is not released yet
+            tasks = self._fresh.take(ready, left / (self.slots * SPLIT_WAYS))
         else:
             size = self.chunks.size(
                 ready=self._counts[State.WAITING],
@@ -282,11 +287,10 @@ class Schedule:
         if not self._running or not self._paces or not math.isfinite(straggles_after_s(done, total, 0.0)):
             return []
         pace = sorted(self._paces)[len(self._paces) // 2]
-        oldest = islice(self._running.values(), OLDEST)
+        alone = (pair for pair in self._running.values() if pair[0].id not in self._twins)
         return [
             (chunk, begun + straggles_after_s(done, total, pace * self._cost(chunk.tasks)))
-            for chunk, begun in oldest
-            if chunk.id not in self._twins
+            for chunk, begun in islice(alone, OLDEST)
         ]
 
     def _cost(self, tasks: Sequence[int]) -> float:
