@@ -220,6 +220,24 @@ def check_acyclic(graph: Graph, names: Sequence[str]) -> None:
         raise PlanError(f"these tasks depend on each other in a circle: {shown}; remove one of the dependencies")
 
 
+def critical_path(graph: Graph, seconds: Sequence[Any], names: Sequence[str]) -> float:
+    """What the longest chain of dependent tasks takes, of which each stage's `seconds` are given. Raises PlanError
+    if there is a circle."""
+    ends = np.concatenate([*seconds, []]) if len(seconds) else np.zeros(0)
+    takes, missing = ends.copy(), graph._needs.copy()
+    front, seen = np.flatnonzero(missing == 0), 0
+    while len(front):
+        seen += len(front)
+        targets = graph._consumers_at(front)
+        lengths = graph._starts[front + 1] - graph._starts[front]
+        np.maximum.at(ends, targets, np.repeat(ends[front], lengths) + takes[targets])
+        np.subtract.at(missing, targets, 1)
+        front = np.unique(targets[missing[targets] == 0])
+    if seen < graph.total:
+        check_acyclic(graph, names)  # says which
+    return float(ends.max(initial=0.0))
+
+
 def _circle(graph: Graph, missing: Ints) -> list[int]:
     """One circle among tasks that can never start: go from each to an input that cannot start either."""
     order = np.argsort(graph._consumers, kind="stable")
