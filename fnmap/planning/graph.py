@@ -6,6 +6,7 @@ stage are the inputs of each task of another; inputs of a task are in order.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -69,7 +70,8 @@ class Graph:
     def __init__(self, counts: Sequence[int], edges: Sequence[Edge], upstream: Sequence[Upstream]) -> None:
         self.counts, self.edges, self.upstream = list(counts), list(edges), list(upstream)
         self.first = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
-        self.total = int(self.first[-1])
+        self._firsts: list[int] = self.first.tolist()
+        self.total = self._firsts[-1]
         small = np.int32 if self.total < 2**31 else np.int64
         sources = [np.asarray(e.inputs + (self.first[e.source] if e.source >= 0 else 0), small) for e in edges]
         targets = [self._targets(e).astype(small) for e in edges]
@@ -113,16 +115,21 @@ class Graph:
 
     def settled(self, stage: int, tasks: Sequence[int]) -> Released:
         """These tasks are done: their results are there."""
-        ids = _index(tasks, int(self.first[stage]))
+        ids = _index(tasks, self._firsts[stage])
         self._over[ids] = True
         targets = self._consumers_at(ids)
         if not len(targets):
             return Released()
-        np.subtract.at(self._missing, targets, 1)
-        ready = targets[(self._missing[targets] == 0) & ~self._over[targets]]
-        released = Released()
-        if len(ready) > 1 and not bool(np.all(ready[1:] > ready[:-1])):
+        once = bool((targets[1:] > targets[:-1]).all())  # else some have several of these for inputs
+        at = _span(targets) if once else targets
+        if once:
+            self._missing[at] -= 1
+        else:
+            np.subtract.at(self._missing, targets, 1)
+        ready = targets[(self._missing[at] == 0) & ~self._over[at]]
+        if not once:
             ready = np.unique(ready)
+        released = Released()
         skipped = [t for t in ready.tolist() if self._skips(t, released)] if self._absent else []
         if skipped:
             ready = np.setdiff1d(ready, skipped)
@@ -134,15 +141,15 @@ class Graph:
     def failed(self, stage: int, task: int) -> Released:
         """This task has no result, and will have none."""
         released = Released()
-        at = int(self.first[stage]) + task
+        at = self._firsts[stage] + task
         self._over[at] = True
         self._fall(at, released)
         return released
 
     def locate(self, at: int) -> tuple[int, int]:
         """The stage of a task that is numbered through, and its number there."""
-        stage = int(np.searchsorted(self.first, at, side="right")) - 1
-        return stage, at - int(self.first[stage])
+        stage = bisect_right(self._firsts, at) - 1
+        return stage, at - self._firsts[stage]
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -160,13 +167,13 @@ class Graph:
 
     def _by_stage(self, ids: Ints) -> list[tuple[int, Sequence[int]]]:
         """Sorted numbers as tasks of stages."""
-        if not len(ids):
-            return []
-        found = list[tuple[int, Sequence[int]]]()
-        cuts = np.searchsorted(ids, self.first)
-        for stage in np.flatnonzero(np.diff(cuts)).tolist():
-            mine = ids[cuts[stage] : cuts[stage + 1]]
-            found.append((stage, _tasks(mine - self.first[stage])))
+        found, at = list[tuple[int, Sequence[int]]](), 0
+        while at < len(ids):
+            stage, _ = self.locate(int(ids[at]))
+            stop = self._firsts[stage + 1]
+            upto = len(ids) if ids[-1] < stop else int(np.searchsorted(ids, stop))
+            found.append((stage, _tasks(ids[at:upto] - self._firsts[stage])))
+            at = upto
         return found
 
     def _fall(self, at: int, released: Released) -> None:
@@ -255,6 +262,12 @@ def _index(tasks: Sequence[int], first: int = 0) -> Any:
     if isinstance(tasks, range) and tasks.step == 1:
         return slice(tasks.start + first, tasks.stop + first)
     return np.asarray(tasks, np.int64) + first
+
+
+def _span(ids: Ints) -> Any:
+    """Rising numbers as a slice if they are neighbours: that is faster to index with."""
+    first, last = int(ids[0]), int(ids[-1])
+    return slice(first, last + 1) if last - first == len(ids) - 1 else ids
 
 
 def _tasks(ids: Ints) -> Sequence[int]:
