@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import ROOT
 from benchmarks.peers import Fnmap, System
+from benchmarks.plan_scale import Plan
 from benchmarks.question import WrongAnswer
 from benchmarks.table import QUESTIONS, load
 
@@ -48,6 +49,16 @@ class WrongFnmap(Fnmap):
         return super().map_each(fn, items)[::-1]
 
 
+class ForgetfulPlan(Plan):
+    """A plan that is not told what its last stage waits for."""
+
+    tasks = 1000
+
+    def settle(self, flow, stage, tasks):
+        if stage == 0:
+            super().settle(flow, stage, tasks)
+
+
 def measured(system, question):
     figures = {}
     for part in question.parts:
@@ -71,7 +82,7 @@ def test_a_toy_run_keeps_a_row_for_each_system(name, tmp_path):
     assert all(row["versions"]["fnmap"] and row["python"] and row["cores"] for row in rows)
 
 
-@pytest.mark.parametrize("name", [name for name in QUESTIONS if name != "killed_worker"])
+@pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in ("killed_worker", "plan_scale")])
 def test_a_wrong_answer_is_noticed(name):
     with pytest.raises(WrongAnswer):
         measured(Wrong(1), load(name))
@@ -80,3 +91,8 @@ def test_a_wrong_answer_is_noticed(name):
 def test_results_in_the_wrong_place_are_noticed_when_a_worker_was_killed():
     with pytest.raises(WrongAnswer):
         measured(WrongFnmap(2), load("killed_worker"))
+
+
+def test_a_plan_of_which_some_is_left_is_noticed():
+    with pytest.raises(WrongAnswer):
+        measured(ForgetfulPlan(1), load("plan_scale"))
