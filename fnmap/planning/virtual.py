@@ -19,7 +19,7 @@ from fnmap.planning.fleet import Fleet, Worker
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Released
 from fnmap.planning.models import ComputeModel
-from fnmap.planning.schedule import BACKUP, Chunk, Schedule
+from fnmap.planning.schedule import Chunk, Schedule
 
 BUDGET_CHUNKS = 4  # a call that takes so many times what was aimed at hands back what it has not begun
 
@@ -142,8 +142,10 @@ class VirtualRun:
         self.starts.append(now)
         stage.calls += 1
         stage.first_s = min(stage.first_s, now)
-        if chunk.attempt > 1:
-            self.tally["backups" if chunk.attempt > BACKUP else "retries"] += 1
+        if stage.schedule.has_twin(chunk):
+            self.tally["backups"] += 1
+        elif chunk.attempt > 1:
+            self.tally["retries"] += 1
 
     def _throttled(self, stage: VirtualStage, chunk: Chunk) -> None:
         """Sent back: nothing that needs a new worker goes out for a while."""
@@ -157,7 +159,8 @@ class VirtualRun:
         if call.killed:
             return
         self._close(call, call.end)
-        schedule, chunk, stage = call.stage.schedule, call.chunk, call.stage
+        stage, chunk = call.stage, call.chunk
+        schedule = stage.schedule
         if not schedule.is_live(chunk):
             return  # its backup has answered, or what it backs
         if call.lost is not None:
@@ -174,14 +177,18 @@ class VirtualRun:
         self._settled(stage, len(tasks))
         self._released(self.flow.settled(stage.number, tasks))
         if self.model.kills:
-            for twin in self._out.pop((stage.number, chunk.id), ()):
-                if twin is not call:
-                    twin.killed = True
-                    self._close(twin, self.now)
+            for twin in list(self._out.get((stage.number, chunk.id), ())):
+                twin.killed = True
+                self._close(twin, self.now)
 
     def _close(self, call: _Call, at: float) -> None:
         """The worker is free again, or gone, and the call is paid for."""
         self.party.out -= 1
+        if call.stage.schedule.backups:
+            key = call.stage.number, call.chunk.id
+            self._out[key].remove(call)
+            if not self._out[key]:
+                del self._out[key]
         self.ends.append(at)
         self.fleet.pay_call(at - call.start)
         if call.lost is not None and not call.killed:

@@ -155,6 +155,15 @@ def test_a_straggler_gets_a_backup_and_the_first_to_answer_counts():
     assert forecast.makespan_s < 30.0 < 100.0 <= without.makespan_s
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_call_ends_once_though_it_was_lost_and_its_backup_has_answered(seed):
+    model = replace(IDEAL, loss=0.1, straggle=0.3, straggle_factor=50.0)
+    forecast = ideal([300], model=model, workers=30, seconds=[1.0], seed=seed)
+    assert forecast.losses > 0
+    assert forecast.backups > 0
+    assert min(n for _, n in forecast.profile) == forecast.profile[-1][1] == 0
+
+
 def test_throttled_calls_are_made_again():
     forecast = ideal([200], model=replace(IDEAL, throttle=0.1), workers=10, seconds=[1.0])
     assert forecast.throttles > 0
