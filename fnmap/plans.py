@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from fnmap.compute.base import Compute
     from fnmap.plan_run import PlanRun
-    from fnmap.planning.simulate import Forecast
+    from fnmap.planning.forecast import Forecast
+    from fnmap.planning.models import ComputeModel
     from fnmap.storage.base import Store
 
 
@@ -278,11 +279,16 @@ class Plan:
 
         return session_for(on, store).run_plan(self, name=name, errors=errors, priority=priority, progress=progress)
 
-    def explain(self, *, on: str = "local", workers: int | None = None, **model: Any) -> Forecast:
-        """What a run would take, without running it: the scheduler runs in virtual time. `cost=` is seconds a task."""
+    def explain(
+        self, *, on: str | ComputeModel = "local", workers: int | None = None, seconds: Any = None, **model: Any
+    ) -> Forecast:
+        """What a run would take, without running it: the very scheduler runs in virtual time on a model of "local",
+        "lambda" or "fargate". `workers`: calls at once. `seconds`: what a task takes here, a number or one for each
+        stage by name; else the stages' `cost=` is taken for it. `model`: fields of the ComputeModel to change.
+        """
         from fnmap.plan_forecast import forecast
 
-        return forecast(self, on=on, workers=workers, **model)
+        return forecast(self, on=on, workers=workers, seconds=seconds, **model)
 
     def __repr__(self) -> str:
         stages = ", ".join(f"{stage.name}[{stage.count}]" for stage in self.stages)

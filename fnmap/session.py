@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 from fnmap.alarm import Alarm
 from fnmap.compute.base import Compute, Kill
 from fnmap.compute.open import open_compute
-from fnmap.errors import NotPicklable, RunError, RunTakenOver, UsageError
+from fnmap.errors import NotPicklable, RunError, RunTakenOver, Throttled, UsageError
 from fnmap.format.call import Job, Report
 from fnmap.lease import BEAT_S
 from fnmap.mapping import start_call, start_map
@@ -92,6 +92,7 @@ class Session:
         self._board = Board()
         self._driven = 0  # runs so far
         self._busy = 0
+        self._held_until = 0.0  # the compute takes no calls before
         self._pumping = threading.local()
         self.durables: weakref.WeakSet[Durable] = weakref.WeakSet()  # of live named runs
         self._alarm = Alarm()
@@ -303,9 +304,13 @@ class Session:
             if self.closed or (full and self._busy >= limits.slots + limits.ahead):
                 return None
             now = time.monotonic()
+            if now < self._held_until:
+                self._set_timer(self._held_until)
+                return None
             picked = self._board.next(now, since=floor, within_s=AHEAD_S if full else None)
             if picked is None:
-                self._set_timer()
+                if not full:  # else the next answer asks again
+                    self._set_timer()
                 return None
             self._busy += 1
             return picked[1:]
@@ -351,6 +356,8 @@ class Session:
     def _done(self, stage: Stage, chunk: Chunk, future: Future[Report]) -> None:
         with self.lock:
             self._came_back(stage)
+            if isinstance(error := future.exception(), Throttled):
+                self._held_until = max(self._held_until, time.monotonic() + error.retry_after_s)
             try:
                 stage.done(chunk, future)
             except Exception as error:  # the store cannot be read, or a user's class: the run ends, it never hangs
@@ -368,8 +375,8 @@ class Session:
         if stage.party is not None:
             stage.party.out -= 1
 
-    def _set_timer(self) -> None:
-        wake_at = self._board.wake_at()
+    def _set_timer(self, wake_at: float | None = None) -> None:
+        wake_at = self._board.wake_at() if wake_at is None else wake_at
         if any(durable.live is not None for durable in self.durables):
             wake_at = min(wake_at or math.inf, time.monotonic() + BEAT_S)
         if wake_at is not None and (self._wakes_at is None or wake_at < self._wakes_at):
