@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from fnmap import build
+from fnmap import build, clock
 from fnmap.durable import hold, live_here, read_kept, read_plan, stored_parts
 from fnmap.errors import RunNotFound, StoreError
 from fnmap.format import keys
@@ -125,7 +124,7 @@ class _Attached:
         state, _ = _state(self.store, self.name, self.plan)
         if state != "running":
             return state
-        driver, now = last_driver(self.store, self.name, self.plan), time.monotonic()
+        driver, now = last_driver(self.store, self.name, self.plan), clock.now()
         if is_here(driver.owner):
             return state
         if self._silent is None or self._silent[0] != driver:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fnmap import clock
 from fnmap.errors import MissingKey, RunBusy, RunError, RunTakenOver, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
@@ -42,7 +43,7 @@ class Durable:
     def __init__(self, store: Store, name: str, number: int, stage: int = 0) -> None:
         self.store, self.name, self.number, self.stage = store, name, number, stage
         self.live: Any = None  # the run, so that `live_here` finds it, though its holder has let go of it
-        self._beats, self._begun = 0, time.monotonic()
+        self._beats, self._begun = 0, clock.now()
 
     def place(self, chunk: Chunk) -> Place:
         """Where the chunk's one result is committed."""
@@ -72,7 +73,7 @@ class Durable:
 
     def say_alive(self) -> None:
         """Tell those who cannot ask this host. Raises RunTakenOver if another driver has taken up the run."""
-        if time.monotonic() - self._begun < BEAT_S:
+        if clock.now() - self._begun < BEAT_S:
             return  # nobody has had the time to think it dead
         self._check_mine()
         self._beats += 1
@@ -87,7 +88,7 @@ class Durable:
 
     def end(self, status: Status) -> None:
         """Say in the store what became of the run. Raises RunTakenOver if that is another's to say."""
-        if time.monotonic() - self._begun >= BEAT_S:
+        if clock.now() - self._begun >= BEAT_S:
             self._check_mine()
         end = {
             "driver": self.number, "state": status.state, "total": status.total, "done": status.done,

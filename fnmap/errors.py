@@ -8,6 +8,7 @@ FnmapError
 │   └── PlanError                    a plan's stages, names or dependencies do not fit together
 ├── StoreError                       bytes could not be read or written
 │   ├── MissingKey (KeyError)        no object at that key
+│   ├── StoreBusy                    not now: the store is throttled or ill, and may be well in a moment
 │   ├── StoreFull (OSError)          no space, or over quota
 │   └── StoreReadOnly (OSError)      no permission to write
 ├── ComputeError                     a call could not be carried out; the run decides what follows
@@ -65,6 +66,11 @@ class MissingKey(StoreError, KeyError):
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0]) if self.args else ""
+
+
+class StoreBusy(StoreError):
+    """The store could not do it just now (throttled, an error of its server, a time-out). Whether a write has
+    happened is not known."""
 
 
 class StoreFull(StoreError, OSError):

@@ -12,7 +12,6 @@ import math
 import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
+from fnmap import clock
 from fnmap.alarm import Alarm
 from fnmap.compute.base import Compute, Kill
 from fnmap.compute.open import open_compute
@@ -303,7 +303,7 @@ class Session:
             full = self._busy >= limits.slots and not limits.in_process
             if self.closed or (full and self._busy >= limits.slots + limits.ahead):
                 return None
-            now = time.monotonic()
+            now = clock.now()
             if now < self._held_until:
                 self._set_timer(self._held_until)
                 return None
@@ -357,7 +357,7 @@ class Session:
         with self.lock:
             self._came_back(stage)
             if isinstance(error := future.exception(), Throttled):
-                self._held_until = max(self._held_until, time.monotonic() + error.retry_after_s)
+                self._held_until = max(self._held_until, clock.now() + error.retry_after_s)
             try:
                 stage.done(chunk, future)
             except Exception as error:  # the store cannot be read, or a user's class: the run ends, it never hangs
@@ -378,7 +378,7 @@ class Session:
     def _set_timer(self, wake_at: float | None = None) -> None:
         wake_at = self._board.wake_at() if wake_at is None else wake_at
         if any(durable.live is not None for durable in self.durables):
-            wake_at = min(wake_at or math.inf, time.monotonic() + BEAT_S)
+            wake_at = min(wake_at or math.inf, clock.now() + BEAT_S)
         if wake_at is not None and (self._wakes_at is None or wake_at < self._wakes_at):
             self._wakes_at = wake_at
             self._alarm.set(wake_at, self._wake)

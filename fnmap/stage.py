@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from fnmap import clock
 from fnmap.errors import CallTimeout, TaskTimeout, Throttled, WorkerLost
 from fnmap.format import keys
 from fnmap.format.call import Call, Failure, Job, Place, Report
@@ -210,7 +210,7 @@ class Stage:
         return self._keeper.seal(chunk)
 
     def _accept(self, chunk: Chunk, report: Report) -> None:
-        now = time.monotonic()
+        now = clock.now()
         failed = {at: f.retryable for at, f in report.failures.items()}
         call_s = report.stats.get("fetch_s", 0.0) + report.stats.get("commit_s", 0.0)
         final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now, call_s=call_s)
@@ -236,7 +236,7 @@ class Stage:
         return Values.from_frames(unpack(view), lambda ref: open_object(scratch, ref))
 
     def _fault(self, chunk: Chunk, error: BaseException) -> None:
-        now = time.monotonic()
+        now = clock.now()
         if isinstance(error, WorkerLost):
             verdict, kind = self.schedule.lost(chunk, error.at), "poisoned"
         elif isinstance(error, CallTimeout):

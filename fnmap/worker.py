@@ -126,7 +126,7 @@ class Worker:
 def _bind(fn: Callable[..., Any], kwargs: dict[str, Any], form: Form) -> Callable[..., Any]:
     """The function as it is applied to an item."""
     if form == "call":
-        return lambda item: fn(*item[0], **item[1])
+        return lambda item: fn(*item[0], **kwargs, **item[1])
     if not kwargs:
         return fn
 

@@ -13,7 +13,7 @@ import fnmap
 
 ROOT = Path(fnmap.__file__).parent
 LEVELS = [
-    {"errors", "observe"},
+    {"errors", "observe", "clock"},
     {"planning", "format", "storage", "aws"},
     {"worker", "run", "ledger", "results", "stage", "source", "tables", "inputs", "options", "alarm"},
     {"compute"},

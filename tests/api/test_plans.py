@@ -99,6 +99,12 @@ def test_a_keyword_is_one_result_that_all_tasks_get(session):
     assert session.run_plan(p).result() == [9, 10, 11, 12, 13]
 
 
+def test_a_keyword_may_be_a_plain_value_beside_a_result(session):
+    with fnmap.plan() as p:
+        p.map(lambda x, *, a, b: (x, a, b), range(2), kwargs={"a": "plain", "b": p.add(square, 3)})
+    assert session.run_plan(p).result() == [(0, "plain", 9), (1, "plain", 9)]
+
+
 def make_table(n):
     return pa.table({"loss": np.arange(n, dtype=float), "year": np.arange(n)})
 

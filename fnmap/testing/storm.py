@@ -1,0 +1,283 @@
+"""A world in virtual time, in which whatever can go wrong does, as a seed says: the very driver, workers and formats
+of fnmap run in it, in one thread, on a compute and a store that fail.
+
+with Storm(seed) as storm:
+    session = storm.driver("one", storm.store("s3"))
+    run = session.map(fn, items, name="n")
+    storm.play()                         # until nothing happens any more
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+from unittest.mock import patch
+
+from fnmap import clock
+from fnmap.compute.base import Limits
+from fnmap.errors import CallTimeout, StoreBusy, Throttled, WorkerLost
+from fnmap.format.call import Call, Report
+from fnmap.session import Session
+from fnmap.storage.base import Buffer, Store
+from fnmap.storage.memory import MemoryStore
+from fnmap.storage.retrying import Retrying
+from fnmap.testing.stores import FaultyStore
+from fnmap.worker import Worker
+
+
+class WorkerDies(BaseException):
+    """Raised by a function that kills its worker."""
+
+
+class TaskHangs(BaseException):
+    """Raised by a function that runs over its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How often what goes wrong, each as a chance of a call, or of a request to the store."""
+
+    dies_before: float = 0.0  # the worker, with nothing done
+    dies_after: float = 0.0  # the worker, after it has committed
+    zombie: float = 0.0  # it is taken for dead, and works on later
+    twice: float = 0.0  # the call is carried out two times, as queues deliver
+    answer_lost: float = 0.0  # it is done, and nobody hears of it before a time-out
+    throttled: float = 0.0
+    slow: float = 0.0  # it takes a hundred times as long
+    tells_where: float = 0.5  # of a death, that the compute knows which task it was at
+    store: float = 0.0  # a request fails, half of the times after it took effect
+    clock_jumps: float = 0.0  # the machine was asleep for an hour
+
+
+class Storm:
+    """The world: its time, what will happen, and what has."""
+
+    def __init__(self, seed: int, weather: Weather | None = None) -> None:
+        self.dice, self.weather = random.Random(seed), weather or Weather()
+        self.seed, self.now = seed, 0.0
+        self.owner = "storm.0.0"  # who drives just now
+        self.believed_alive: set[str] = set()
+        self.happened: Counter[str] = Counter()
+        self.losses: Counter[Any] = Counter()  # of innocent items: not so many that they are taken for poison
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._patches: list[Any] = []
+
+    def __enter__(self) -> Self:
+        _worlds[self.seed] = self
+        for where in ("fnmap.lease", "fnmap.durable", "fnmap.durable_plan"):
+            self._patches.append(patch(f"{where}.me", lambda: self.owner))
+        for where in ("fnmap.lease", "fnmap.attached"):
+            self._patches.append(patch(f"{where}.may_live", lambda owner: owner in self.believed_alive))
+            self._patches.append(patch(f"{where}.is_here", lambda _: True))
+        self._patches.append(patch.object(clock, "source", lambda: self.now))
+        for each in self._patches:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._patches:
+            each.stop()
+        del _worlds[self.seed]
+
+    def store(self, name: str) -> Store:
+        """A store that all of this world see, with faults that are tried again, as the remote ones do."""
+        return Retrying(
+            FaultyStore(
+                StormStore(self.seed, name), self.dice.getrandbits(32), self.weather.store, errors=(StoreBusy,)
+            ),
+            tries=60,
+            sleep=no_wait,
+        )
+
+    def driver(self, name: str, store: Store, *, slots: int = 3, payload_bytes: int = 1 << 20) -> Session:
+        """A process that drives runs. It is asked from outside whether it lives: `believed_alive`."""
+        self.owner = f"storm.{name}.0"
+        self.believed_alive.add(self.owner)
+        session = Session(on=StormCompute(self, slots, payload_bytes), store=store, progress=False)
+        session._alarm = StormAlarm(self)  # type: ignore[assignment]
+        session._scratch = StormStore(self.seed, f"scratch of {name}")
+        return session
+
+    def chance(self, share: float, what: str) -> bool:
+        """Does it happen? It is counted."""
+        if share <= 0.0 or self.dice.random() >= share:
+            return False
+        self.happened[what] += 1
+        return True
+
+    def at(self, delay_s: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + delay_s, next(self._order), event))
+
+    def play(self, steps: int = 1_000_000) -> bool:
+        """Let happen what does, at most so many events. Is there more to come?"""
+        for _ in range(steps):
+            if not self._events:
+                return False
+            when, _, event = heapq.heappop(self._events)
+            self.now = max(self.now, when)
+            if self.chance(self.weather.clock_jumps, "the clock jumps"):
+                self.now += 3600
+            event()
+        return bool(self._events)
+
+
+class StormCompute:
+    """Calls are carried out here and now, in the time of the world, or not at all."""
+
+    def __init__(self, storm: Storm, slots: int, payload_bytes: int) -> None:
+        self.limits = Limits(slots=slots, payload_bytes=payload_bytes, backups=True)
+        self.storm, self.dead = storm, False
+        self._worker = Worker(fatal=(WorkerDies, TaskHangs))
+
+    def submit(self, call: Call) -> Future[Report]:
+        storm, weather, future = self.storm, self.storm.weather, Future[Report]()
+        future.set_running_or_notify_cancel()
+        message = b"".join(call.to_message())
+        takes_s = storm.dice.expovariate(1.0) * (100 if storm.chance(weather.slow, "a call is slow") else 1)
+        if storm.chance(weather.throttled, "throttled"):
+            storm.at(0.01, lambda: self._end(future, Throttled("storm", retry_after_s=takes_s)))
+        elif self._may_lose(call) and storm.chance(weather.dies_before, "a worker dies before"):
+            storm.at(takes_s, lambda: self._lose(future, call))
+        elif self._may_lose(call) and storm.chance(weather.zombie, "a zombie"):
+            storm.at(takes_s, lambda: self._lose(future, call))
+            storm.at(takes_s + storm.dice.expovariate(0.2), lambda: self._carry_out(message))
+        else:
+            storm.at(takes_s, lambda: self._work(message, call, future))
+        return future
+
+    def _work(self, message: bytes, call: Call, future: Future[Report]) -> None:
+        storm, weather = self.storm, self.storm.weather
+        if self.dead and storm.dice.random() < 0.5:
+            return  # killed with its driver; else it works on for nobody
+        answer = self._carry_out(message)
+        if storm.chance(weather.twice, "a call is carried out twice"):
+            storm.at(storm.dice.expovariate(0.5), lambda: self._carry_out(message))
+        if isinstance(answer, BaseException):
+            self._end(future, answer)
+        elif self._may_lose(call) and storm.chance(weather.dies_after, "a worker dies after"):
+            self._lose(future, call)
+        elif self._may_lose(call) and storm.chance(weather.answer_lost, "an answer is lost"):
+            storm.at(900.0, lambda: self._lose(future, call))
+        else:
+            self._end(future, answer)
+
+    def _carry_out(self, message: bytes) -> Report | BaseException:
+        call = Call.from_message(message, self._worker.jobs)
+        try:
+            return Report.from_message(b"".join(self._worker.run(call).to_message()))
+        except (WorkerDies, TaskHangs) as fate:
+            at = self._worker.position()
+            known = self.storm.dice.random() < self.storm.weather.tells_where
+            if isinstance(fate, TaskHangs):
+                return CallTimeout("storm: over its time", at=at)
+            return WorkerLost("storm: killed by its task", at=range(at, at + 1) if known and at is not None else None)
+
+    def _may_lose(self, call: Call) -> bool:
+        """Lose no task so often that it is taken for poison."""
+        keys = [(call.id.partition("/")[0].rpartition(".")[2], task) for task in call.tasks]
+        if any(self.storm.losses[key] >= MOST_LOSSES for key in keys):
+            return False
+        self.storm.losses.update(keys)
+        return True
+
+    def _lose(self, future: Future[Report], call: Call) -> None:
+        at = None
+        if self.storm.dice.random() < self.storm.weather.tells_where:
+            first = self.storm.dice.randrange(len(call.tasks))
+            at = range(first, self.storm.dice.randint(first + 1, len(call.tasks)))
+        self._end(future, WorkerLost("storm", at=at))
+
+    def _end(self, future: Future[Report], answer: Report | BaseException) -> None:
+        if self.dead or future.done():
+            return
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    def kill(self, future: Future[Report]) -> None:
+        self.storm.at(0.0, lambda: self._end(future, WorkerLost("storm: withdrawn")))
+
+    def close(self) -> None:
+        self.dead = True
+
+
+class StormStore:
+    """A handle on a store in the memory of a world, which can be pickled. Nothing under part/ is ever written twice
+    or deleted: that would be told at once."""
+
+    def __init__(self, seed: int, name: str) -> None:
+        self.seed, self.name = seed, name
+
+    @property
+    def _memory(self) -> MemoryStore:
+        return _memories.setdefault((self.seed, self.name), MemoryStore())
+
+    def get(self, key: str) -> bytes:
+        return self._memory.get(key)
+
+    def put(self, key: str, body: Buffer) -> None:
+        assert not key.startswith("part/"), f"{key} is put, not created"
+        self._memory.put(key, body)
+
+    def create(self, key: str, body: Buffer) -> bool:
+        return self._memory.create(key, body)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        return self._memory.list(prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        gone = list(keys)
+        assert self.name.startswith("scratch") or not any(key.startswith("part/") for key in gone)
+        self._memory.delete(gone)
+
+    def __repr__(self) -> str:
+        return f"StormStore({self.seed}, {self.name!r})"
+
+
+class StormAlarm:
+    """As fnmap.alarm.Alarm, in the time of the world."""
+
+    def __init__(self, storm: Storm) -> None:
+        self._storm = storm
+
+    def start(self) -> None:
+        """There is no thread."""
+
+    def set(self, at: float, ring: Callable[[], object]) -> None:
+        self._storm.at(max(0.0, at - self._storm.now), partial(_ring, ring))
+
+    def close(self) -> None:
+        """What was set rings into the void."""
+
+
+def _ring(ring: Callable[[], object]) -> None:
+    ring()
+
+
+def no_wait(_: float) -> None:
+    """In place of time.sleep."""
+
+
+def world(seed: int) -> Storm:
+    """The world of that seed, for functions that run in it."""
+    return _worlds[seed]
+
+
+def forget(seed: int) -> None:
+    """Let go of the stores of a world."""
+    for place in [place for place in _memories if place[0] == seed]:
+        del _memories[place]
+
+
+MOST_LOSSES = 3
+_worlds: dict[int, Storm] = {}
+_memories: dict[tuple[int, str], MemoryStore] = {}

@@ -1,0 +1,289 @@
+"""One seeded scenario: a random plan in random weather, and the promise checked on what comes of it."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import fnmap
+from fnmap.errors import TaskError
+from fnmap.format.parts import read_report
+from fnmap.lease import committed
+from fnmap.planning.schedule import State
+from fnmap.plans import Plan
+from fnmap.storage.base import Store
+from fnmap.testing import storm
+from fnmap.testing.storm import Storm, Weather
+
+
+def work(label: str, *inputs: Any, seed: int) -> int:
+    """The function of all tasks: counts that it ran, and does what the scenario has for this label."""
+    from fnmap.testing import storm as storms  # of the process, not a copy that travels with this function
+
+    world = storms.world(seed)
+    world.happened["ran", label] += 1
+    fate = world.fates.get(label)  # type: ignore[attr-defined]
+    if fate == "dies":
+        raise storms.WorkerDies
+    if fate == "hangs":
+        raise storms.TaskHangs
+    if fate == "raises" or (fate == "raises once" and world.happened["ran", label] == 1):
+        raise OSError(label)
+    return digest(label, inputs)
+
+
+def digest(label: str, inputs: Any) -> int:
+    return zlib.crc32(repr((label, plain(inputs))).encode())
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, TaskError):
+        return "error"
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+@dataclass
+class Scenario:
+    """What is drawn from the seed."""
+
+    seed: int
+    dice: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.weather = self._weather()
+        self.fates: dict[str, str] = {}
+        self.plan, self.expected = self._plan()
+        self.named = self.dice.random() < 0.8
+        self.deaths = self.dice.choice([0, 0, 1, 1, 2, 3]) if self.named else 0
+        self.cancels = self.dice.random() < 0.2
+
+    def _weather(self) -> Weather:
+        dice = self.dice
+
+        def some(most: float) -> float:
+            return dice.choice([0.0, 0.0, dice.random() * most, most])
+
+        return Weather(
+            dies_before=some(0.3),
+            dies_after=some(0.3),
+            zombie=some(0.3),
+            twice=some(0.5),
+            answer_lost=some(0.2),
+            throttled=some(0.5),
+            slow=some(0.2),
+            tells_where=dice.random(),
+            store=some(dice.choice([0.01, 0.2, 0.7])),
+            clock_jumps=some(0.05),
+        )
+
+    def _plan(self) -> tuple[Plan, list[list[Any]]]:
+        """A random plan, and what should become of each task: its value, or State.FAILED or State.SKIPPED."""
+        dice, p = self.dice, fnmap.plan("storm")
+        expected: list[list[Any]] = []
+        for number in range(dice.randint(1, 4)):
+            options: dict[str, Any] = {
+                "chunksize": dice.choice(["auto", 1, 2, 5]),
+                "retries": dice.choice([0, 2]),
+                "on_upstream_error": dice.choice(["fail", "skip", "pass"]),
+                "limit": dice.choice([None, None, 1]),
+            }
+            kind = dice.choice(["items"] if number == 0 else ["items", "each", "each", "gather", "reduce"])
+            source = dice.choice([p.stages[i].name for i in range(number)]) if number else ""
+            expected.append(self._stage(p, kind, number, source, options, expected))
+        return p, expected
+
+    def _stage(
+        self, p: Plan, kind: str, number: int, source: str, options: dict[str, Any], before: list[list[Any]]
+    ) -> list[Any]:
+        from fnmap.plans import StageRef
+
+        dice, name, upstream = self.dice, f"s{number}", options["on_upstream_error"]
+        kwargs = {"seed": self.seed}
+        at = next((i for i, stage in enumerate(p.stages) if stage.name == source), 0)
+        if kind in ("items", "each"):
+            count = dice.randint(0, 12) if kind == "items" else p.stages[at].count
+            labels = [f"{name}:{task}" for task in range(count)]
+            self._draw_fates(labels)
+            if dice.random() < 0.3:
+                options["cost"] = [dice.random() for _ in labels]
+            if kind == "items":
+                p.map(work, labels, kwargs=kwargs, name=name, **options)
+                return [self._outcome(label, (), options) for label in labels]
+            p.map(work, labels, StageRef(p, at), kwargs=kwargs, name=name, **options)
+            return [
+                self._one(label, result, upstream, options) for label, result in zip(labels, before[at], strict=True)
+            ]
+        keys = [0] * p.stages[at].count if kind == "gather" else [dice.randint(0, 2) for _ in range(p.stages[at].count)]
+        groups: dict[int, list[Any]] = {} if kind == "reduce" else {0: []}
+        for key, result in zip(keys, before[at], strict=True):
+            groups.setdefault(key, []).append(result)
+        labels = [f"{name}:{key}" for key in groups]
+        fold = _Fold(name)
+        if kind == "gather":
+            p.gather(fold, StageRef(p, at), kwargs=kwargs, name=name, **options)
+        else:
+            p.reduce(_Bound(fold, self.seed), StageRef(p, at), by=keys, fan_in=64, name=name, **options)
+        return [self._many(label, results, upstream) for label, results in zip(labels, groups.values(), strict=True)]
+
+    def _draw_fates(self, labels: list[str]) -> None:
+        for label in labels:
+            if self.dice.random() < 0.12:
+                self.fates[label] = self.dice.choice(["dies", "hangs", "raises", "raises once"])
+
+    def _outcome(self, label: str, inputs: Any, options: dict[str, Any]) -> Any:
+        fate = self.fates.get(label)
+        if fate in ("dies", "hangs", "raises"):
+            return State.FAILED
+        if fate == "raises once" and not options["retries"]:
+            return State.FAILED, digest(label, inputs)  # either: another attempt may have been the first
+        return digest(label, inputs)
+
+    def _one(self, label: str, result: Any, upstream: str, options: dict[str, Any]) -> Any:
+        if isinstance(result, tuple):
+            return ANY
+        if result is ANY:
+            return ANY
+        if isinstance(result, State):
+            if upstream != "pass":
+                return State.FAILED if upstream == "fail" else State.SKIPPED
+            result = "error"
+        return self._outcome(label, (result,), options)
+
+    def _many(self, label: str, results: list[Any], upstream: str) -> Any:
+        if any(result is ANY or isinstance(result, tuple) for result in results):
+            return ANY
+        bad = [isinstance(result, State) for result in results]
+        if any(bad) and upstream == "fail":
+            return State.FAILED
+        if any(bad) and upstream == "skip":
+            if all(bad):
+                return State.SKIPPED
+            results = [result for result in results if not isinstance(result, State)]
+        values = ["error" if isinstance(result, State) else result for result in results]
+        return digest(label.partition(":")[0], (values,))
+
+
+ANY = object()
+
+
+class _Fold:
+    """Combines a list of results."""
+
+    __qualname__ = "fold"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, values: list[Any], *, seed: int) -> int:
+        return work(self.name, values, seed=seed)
+
+
+class _Bound:
+    """`reduce` takes a function of one argument."""
+
+    def __init__(self, fold: _Fold, seed: int) -> None:
+        self.fold, self.seed = fold, seed
+
+    def __call__(self, values: list[Any]) -> int:
+        return self.fold(values, seed=self.seed)
+
+
+def play(seed: int) -> Storm:
+    """Play the scenario of a seed, and check the promise. Raises AssertionError if it is broken."""
+    scenario = Scenario(seed)
+    try:
+        with Storm(seed, scenario.weather) as world:
+            world.fates = scenario.fates  # type: ignore[attr-defined]
+            _play(scenario, world)
+        return world
+    finally:
+        storm.forget(seed)
+
+
+def _play(scenario: Scenario, world: Storm) -> None:
+    name = "n" if scenario.named else None
+    limits = {"slots": scenario.dice.randint(1, 5), "payload_bytes": scenario.dice.choice([1 << 20, 600])}
+    session = world.driver("0", world.store("s3"), **limits)
+    run = session.run_plan(scenario.plan, name=name, errors="return")
+    seen: dict[tuple[int, int], Any] = {}
+    for death in range(1, scenario.deaths + 1):
+        world.play(scenario.dice.randint(1, 40))
+        seen = _look_again(world.store("s3"), seen)
+        if scenario.dice.random() < 0.6:
+            session.compute.dead = True  # type: ignore[attr-defined]  # else it is a zombie, and goes on
+        world.believed_alive.clear()
+        session = world.driver(str(death), world.store("s3"), **limits)
+        if scenario.dice.random() < 0.5:
+            run = session.run_plan(scenario.plan, name="n", errors="return")
+        else:
+            run = session.attach("n")  # type: ignore[assignment]
+            for each in run.runs.values():
+                each.ledger.errors = "return"
+            run.retry()
+    if scenario.cancels:
+        world.play(scenario.dice.randint(1, 30))
+        run.cancel()
+        world.play()
+        assert run.status.running == 0, "something runs after a cancel"
+        run.retry()
+    assert not world.play(200_000), "it never comes to its end"
+    _check(scenario, world, run)
+    if scenario.named:
+        _look_again(world.store("s3"), seen)
+        _check_stored(scenario, world.store("s3"), run)
+
+
+def _look_again(store: Store, seen: dict[tuple[int, int], Any]) -> dict[tuple[int, int], Any]:
+    """What a reader sees: a result that was there once is there for good, and the same."""
+    now = _results(store)
+    for task, value in seen.items():
+        assert now.get(task) == value, f"the result of {task} was {value}, and is {now.get(task)}"
+    return now
+
+
+def _results(store: Store) -> dict[tuple[int, int], Any]:
+    """The results that are committed, by stage and task. Each is in one part that counts."""
+    found: dict[tuple[int, int], Any] = {}
+    for key in committed(store, "n"):
+        report = read_report(store, key)
+        if report is None:
+            continue
+        stage = int(key.rpartition("/")[2].partition(".")[0])
+        for at, task in enumerate(report[0]):
+            if at not in report[1].failures:
+                assert (stage, task) not in found, f"task {task} of stage {stage} was committed twice"
+                found[stage, task] = report[1].values[at]  # type: ignore[index]
+    return found
+
+
+def _check(scenario: Scenario, world: Storm, run: Any) -> None:
+    """The run has ended, and says what became of every task; and that is what should have."""
+    status = run.status
+    assert status.state == "done", status
+    assert (status.running, status.waiting) == (0, 0), status
+    assert status.done + status.failed + status.skipped == status.total == len(scenario.plan), status
+    for stage, wanted in zip(scenario.plan.stages, scenario.expected, strict=True):
+        part = run[stage.name]
+        states = part.ledger.schedule.state
+        for task, want in enumerate(wanted):
+            got: Any = State(states[task])
+            if got == State.DONE:
+                got = part[task]
+            options = want if isinstance(want, tuple) else (want,)
+            assert want is ANY or got in options, f"{stage.name}[{task}] is {got}, and should be {want}"
+            if State(states[task]) == State.DONE and stage.items is not None:
+                assert world.happened["ran", f"{stage.name}:{task}"] >= 1, f"{stage.name}[{task}] never ran"
+
+
+def _check_stored(scenario: Scenario, store: Store, run: Any) -> None:
+    """What is in the store is what the run says."""
+    stored = _results(store)
+    for number, stage in enumerate(scenario.plan.stages):
+        states = run[stage.name].ledger.schedule.state
+        done = {task for task, state in enumerate(states) if state == State.DONE}
+        assert {task for at, task in stored if at == number} == done, f"{stage.name}: stored is not what is done"
+        for task in done:
+            assert stored[number, task] == run[stage.name][task]
