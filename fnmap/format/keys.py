@@ -6,6 +6,8 @@ run/<run>/adopted.<n> the parts of earlier drivers that this one took over (JSON
 run/<run>/beat.<n>    what it says while it lives, for those who cannot ask its host
 run/<run>/end         what became of it (JSON), rewritten when the run ends again
 part/<h>/<run>/<stage>.<driver>.<chunk>.parquet     the one result of a chunk; <h> spreads the keys
+cache/<h>/<identity>/<stamp>.<token>.<run>.<which>  keys of tasks and where their results are; <which> is
+                      the first hex digit of the keys, <h> too, or "all" where there are few
 tmp/...               what no reader needs after its call: spilled answers, shared objects
 """
 
@@ -79,6 +81,21 @@ def part_prefixes(run: str, stage: int = 0) -> list[str]:
 def all_part_prefixes(run: str) -> list[str]:
     """Where the parts of all stages of a run are."""
     return [f"part/{h}/{run}/" for h in SPREAD]
+
+
+def part_prefix(part: str) -> str:
+    """Where a part and its like are: one of `part_prefixes`."""
+    return part[: part.index(".", part.rindex("/")) + 1]
+
+
+def cached(identity: str, digit: str) -> str:
+    """Where the manifests are whose keys begin with this hex digit."""
+    return f"cache/{digit}/{identity}/"
+
+
+def cached_home(identity: str) -> str:
+    """The digit under which manifests are that have keys of all digits."""
+    return SPREAD[zlib.crc32(identity.encode()) & 15]
 
 
 def spill(run: str, chunk: int, attempt: int) -> str:

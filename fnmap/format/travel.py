@@ -39,13 +39,18 @@ def _installed() -> tuple[str, ...]:
 _INSTALLED = _installed()
 
 
+def is_installed_path(path: str) -> bool:
+    """Does pip or the interpreter's own installer put files there?"""
+    return "site-packages" in path or path.startswith(_INSTALLED)
+
+
 def _travels_by_value(name: str, module: types.ModuleType) -> bool:
     file = _file(module)
     top = name.partition(".")[0]
     if file is None or top in ("fnmap", "cloudpickle", "__main__", "__mp_main__"):
         return False
     path = str(file)
-    if not path.endswith(".py") or "site-packages" in path or path.startswith(_INSTALLED):
+    if not path.endswith(".py") or is_installed_path(path):
         return False
     folder = Path(_file(sys.modules.get(top)) or path).parent
     return not _holds_installed(folder) and not _holds_installed(folder.parent)

@@ -1,0 +1,64 @@
+"""What is installed, as against the user's own code: modules by name, and the versions of their packages."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import types
+from hashlib import blake2b
+from pathlib import Path
+
+from fnmap.format.travel import is_installed_path, user_module_names
+
+MAIN = frozenset({"__main__", "__mp_main__"})
+
+
+def is_installed_module(name: str) -> bool:
+    """Does what is in this module travel as a mere name?"""
+    return name not in MAIN and name in sys.modules and name not in user_module_names()
+
+
+@functools.cache
+def version_of(module: str) -> str:
+    """The version of the package that the module belongs to; of one that has none, a digest of its file."""
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return f"python {sys.version_info[0]}.{sys.version_info[1]}"
+    try:
+        return importlib.metadata.version(top)
+    except importlib.metadata.PackageNotFoundError:
+        packages = importlib.metadata.packages_distributions().get(top, [])
+    if packages:
+        return ", ".join(sorted(f"{name} {importlib.metadata.version(name)}" for name in set(packages)))
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file and Path(file).exists() else ""
+
+
+def find_module(name: str) -> types.ModuleType | str | None:
+    """The module that an import statement would find. One that is installed and not loaded is only named, with
+    its version; the user's own is imported, for its content counts. None if there is none."""
+    if name in sys.modules:
+        module = sys.modules[name]
+        return named(name) if is_installed_module(name) else module
+    top = name.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return None
+    places = [spec.origin or "", *(spec.submodule_search_locations or ())]
+    if top in sys.stdlib_module_names or any(map(is_installed_path, places)):
+        return named(name)
+    try:
+        return importlib.import_module(name)
+    except Exception:  # whatever a module raises when it is run; the function's import will raise it too
+        return None
+
+
+def named(module: str) -> str:
+    """An installed module as its name and version."""
+    return f"module {module} {version_of(module)}"
