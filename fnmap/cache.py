@@ -179,26 +179,24 @@ def _read(store: Store, names: Sequence[str], *, skip_missing: bool = False) -> 
 
 def _merge(store: Store, identity: str, names: Sequence[str], there: _Parts) -> list[str]:
     """Create manifests with the entries of all these, digit by digit; the names of those that were merged."""
-    whole = list(_read(store, [name for name in names if _which(name) == _ALL]))
-    spread = [name for name in names if _which(name) != _ALL]
     target = _new_name(_group(names[0]).partition(".")[0], "merged")
+
+    def alive(some: list[str]) -> list[tuple[str, Manifest]]:
+        return [(name, one.take(there.alive(one, slice(None)))) for name, one in _read(store, some)]
+
+    whole = alive([name for name in names if _which(name) == _ALL])
+    spread = [name for name in names if _which(name) != _ALL]
     done = [name for name, _ in whole]
-    if not spread and sum(len(manifest) for _, manifest in whole) < FEW:
-        _create_alive(store, identity, target, _ALL, merged([manifest for _, manifest in whole]), there)
+    if not spread and sum(len(one) for _, one in whole) < FEW:
+        _create(store, identity, target, _ALL, merged([one for _, one in whole]))
         return done
     for digit, which in enumerate(keys.SPREAD):
-        own = list(_read(store, [name for name in spread if _which(name) == which]))
-        some = own + [(name, manifest.take(manifest.of_digit(digit))) for name, manifest in whole]
-        some.sort(key=lambda one: _group(one[0]), reverse=True)
-        _create_alive(store, identity, target, which, merged([manifest for _, manifest in some]), there)
+        own = alive([name for name in spread if _which(name) == which])
+        some = own + [(name, one.take(one.of_digit(digit))) for name, one in whole]
+        some.sort(key=lambda named: _group(named[0]), reverse=True)
+        _create(store, identity, target, which, merged([one for _, one in some]))
         done += [name for name, _ in own]
     return done
-
-
-def _create_alive(store: Store, identity: str, name: str, which: str, entries: Manifest, there: _Parts) -> None:
-    import numpy as np
-
-    _create(store, identity, name, which, entries.take(there.alive(entries, np.arange(len(entries)))))
 
 
 def _create(store: Store, identity: str, name: str, which: str, entries: Manifest) -> None:

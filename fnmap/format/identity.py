@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fnmap.errors import NotCacheable
-from fnmap.format.bytecode import Chain, global_names, imports, normal_form
+from fnmap.format.bytecode import Chain, Import, global_names, imports, normal_form
 from fnmap.format.digest import Digester, Shape, Unknown, hashed
 from fnmap.format.installed import find_module, is_installed_module, version_of
 from fnmap.format.values import value_shape
@@ -30,7 +30,7 @@ _MISSING = object()
 _DISPATCH = functools.singledispatch(lambda _: None).__code__  # type: ignore[attr-defined]
 _NOT_OF_A_CLASS = frozenset({
     "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
-    "__abstractmethods__", "_abc_impl", "__annotations_cache__", "__annotate__", "__annotate_func__",
+    "__abstractmethods__", "_abc_impl", "__slotnames__", "__annotations_cache__", "__annotate__", "__annotate_func__",
 })  # fmt: skip
 _DESCRIPTORS = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 _PLACES = (types.MemberDescriptorType, types.GetSetDescriptorType)
@@ -121,7 +121,9 @@ class Functions:
             f"closure variable {n!r}": _cell(c) for n, c in zip(code.co_freevars, fn.__closure__ or (), strict=True)
         }
         if self._by_name:
-            held |= {f"attribute {n!r}": v for n, v in fn.__dict__.items() if n != "__wrapped__"}
+            held |= {f"attribute {n!r}": v for n, v in sorted(fn.__dict__.items()) if n != "__wrapped__"}
+            if "<lambda>" in fn.__qualname__:  # no name to tell two of them apart by
+                held[""] = code
             return _shape(f"function {fn.__module__}.{fn.__qualname__}", held)
         held |= {f"attribute {n!r}": v for n, v in sorted(fn.__dict__.items())}
         home = fn.__globals__.get("__name__")
@@ -214,8 +216,7 @@ def _globals(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
             value = getattr(builtins, name, _MISSING)
         yield from _taken(name, value, chains)
     for one in imports(fn.__code__):
-        package = fn.__globals__.get("__package__") or ""
-        name = importlib.util.resolve_name("." * one.level + one.module, package or None) if one.level else one.module
+        name = _absolute(one, fn.__globals__.get("__package__"))
         module = find_module(name)
         for inner in one.names:
             if not isinstance(module, types.ModuleType):
@@ -226,6 +227,15 @@ def _globals(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
                 yield f"import {name}.{inner}", find_module(f"{name}.{inner}")
         if not one.names:
             yield from _taken(f"import {one.bound}", module and find_module(one.bound), one.uses)
+
+
+def _absolute(one: Import, package: str | None) -> str:
+    """The full name of the module; one that begins with a dot, which no module does, where there is no package."""
+    name = "." * one.level + one.module
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return name
 
 
 def _taken(name: str, value: Any, chains: frozenset[Chain]) -> Iterator[tuple[str, Any]]:

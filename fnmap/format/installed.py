@@ -23,26 +23,31 @@ def is_installed_module(name: str) -> bool:
 
 @functools.cache
 def version_of(module: str) -> str:
-    """The version of the package that the module belongs to; of one that has none, a digest of its file."""
+    """The version of the package that the module belongs to, with a digest of the module's file where that may
+    change without the version: outside of where packages are installed."""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
         return f"python {sys.version_info[0]}.{sys.version_info[1]}"
+    file = getattr(sys.modules.get(module), "__file__", None)
+    own = file and not is_installed_path(file) and Path(file).is_file()
+    digest = blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file and own else ""
+    return f"{_package_version(top)} {digest}"
+
+
+@functools.cache
+def _package_version(top: str) -> str:
     try:
         return importlib.metadata.version(top)
-    except importlib.metadata.PackageNotFoundError:
-        packages = importlib.metadata.packages_distributions().get(top, [])
-    if packages:
-        return ", ".join(sorted(f"{name} {importlib.metadata.version(name)}" for name in set(packages)))
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file and Path(file).exists() else ""
+    except importlib.metadata.PackageNotFoundError:  # packages may have other names than modules
+        packages = {*importlib.metadata.packages_distributions().get(top, ())}
+        return ", ".join(sorted(f"{name} {importlib.metadata.version(name)}" for name in packages))
 
 
 def find_module(name: str) -> types.ModuleType | str | None:
     """The module that an import statement would find. One that is installed and not loaded is only named, with
     its version; the user's own is imported, for its content counts. None if there is none."""
     if name in sys.modules:
-        module = sys.modules[name]
-        return named(name) if is_installed_module(name) else module
+        return named(name) if is_installed_module(name) else sys.modules[name]
     top = name.partition(".")[0]
     try:
         spec = importlib.util.find_spec(top)
@@ -54,9 +59,10 @@ def find_module(name: str) -> types.ModuleType | str | None:
     if top in sys.stdlib_module_names or any(map(is_installed_path, places)):
         return named(name)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except Exception:  # whatever a module raises when it is run; the function's import will raise it too
         return None
+    return named(name) if is_installed_module(name) else module
 
 
 def named(module: str) -> str:

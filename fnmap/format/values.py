@@ -26,12 +26,12 @@ def value_shape(obj: Any) -> Shape:
     known = _KINDS.get(kind)
     if known is not None:
         return known(obj)
-    home = (kind.__module__ or "").partition(".")[0]
+    home, *inner = str(kind.__module__).split(".")
     if home in _LIBRARIES and home in sys.modules:
         shape = _LIBRARIES[home](obj)
         if shape is not None:
             return shape
-    if ".".join(kind.__module__.split(".")[:2]) in _LIVE:
+    if ".".join([home, *inner[:1]]) in _LIVE:
         raise Unknown(obj)
     return _reduced(obj)
 
