@@ -175,8 +175,8 @@ class _Graph:
         digests: list[bytes] = [b""] * len(self._objects)
         for component in _components(self._children):
             (self._digest_circle if len(component) > 1 else self._digest_one)(component, digests)
-            for at in component:
-                if self._shapes[at].lasting:
+            if any(self._shapes[at].lasting for at in component):  # all: later they must look the same from outside
+                for at in component:
                     self._digester.keep(self._objects[at], digests[at])
         return digests[root]
 

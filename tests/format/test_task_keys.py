@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import struct
 import threading
 from datetime import date
@@ -108,6 +109,18 @@ def test_objects_and_arrays_count_by_content():
     once, again = keys_of([m() for m in make]), keys_of([m() for m in make])
     assert once == again
     assert len({*once}) == len(make)
+
+
+class Area(enum.Enum):
+    NORTH = 1
+    SOUTH = 2
+
+
+def test_members_that_their_class_refers_to_count_the_same_wherever_they_are():
+    items = [[Area.NORTH], [Area.NORTH], Area.NORTH, Area.SOUTH, Area, [Area.SOUTH], Area.NORTH]
+    told = keys_of(items)
+    assert told == [key for item in items for key in keys_of([item])]
+    assert len({*told}) == 5
 
 
 def test_numbers_of_numpy_are_told_apart_by_type():
