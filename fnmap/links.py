@@ -50,7 +50,7 @@ class PartFeed:
                     assert in_part.key is not None
                     part.append(keys.setdefault(in_part.key, len(keys)))
                     position.append(at if in_part.rows is None else in_part.rows[at])
-                elif number in self._results[stage].failures:
+                elif self._results[stage].has(number):  # it failed, or was skipped
                     part.append(-1)
                     position.append(len(errors))
                     errors.append(pickle.dumps(self._results[stage].task_error(number)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fnmap.compute.local import cores
+from fnmap.compute.base import cores
 from fnmap.errors import PlanError
 from fnmap.plan_run import stage_costs
 from fnmap.planning.forecast import Forecast

@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from contextlib import closing, redirect_stderr, redirect_stdout
 from typing import Any
 
-from fnmap.compute.base import Limits
-from fnmap.compute.local import LocalCompute, cores, show_lines
+from fnmap.compute.base import Limits, cores
+from fnmap.compute.local import LocalCompute, show_lines
 from fnmap.errors import CallTimeout, ComputeError, UsageError, WorkerLost
 from fnmap.format.call import Call, Report
 

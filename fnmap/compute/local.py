@@ -20,7 +20,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Any
 
-from fnmap.compute.base import Limits
+from fnmap.compute.base import Limits, cores
 from fnmap.compute.child import LOGGED, PAGE, REPORT, SAID, THREADS
 from fnmap.compute.process import Process
 from fnmap.errors import CallTimeout, ComputeError, WorkerLost
@@ -33,11 +33,6 @@ FAILED_STARTS = 3
 LONG_S = 1e6  # what poll() can be told to wait
 
 log = logging.getLogger(__name__)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalCompute:

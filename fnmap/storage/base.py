@@ -9,7 +9,7 @@ The conformance suite is `fnmap.testing.StoreContract`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from fnmap.errors import MissingKey
 
@@ -76,11 +76,16 @@ def open_object(store: Store | None, key: str) -> memoryview:
     """An object as memory: mapped where the store can, else read."""
     if store is None:
         raise MissingKey(f"{key!r} lies in a store, and none was given")
-    return store.map(key) if isinstance(store, MapObject) else memoryview(bytearray(store.get(key)))
+    return store.map(key) if can_map(store) else memoryview(bytearray(store.get(key)))
 
 
 def create_parts(store: Store, key: str, parts: Iterable[Buffer]) -> bool:
     """`store.create` of the concatenated parts, joining them only where the store needs that."""
-    if isinstance(store, MapObject):
+    if can_map(store):
         return store.create_parts(key, parts)
     return store.create(key, b"".join(parts))
+
+
+def can_map(store: Store) -> TypeGuard[MapObject]:
+    """As isinstance(store, MapObject), which takes ten times as long."""
+    return hasattr(store, "map") and hasattr(store, "create_parts")

@@ -62,7 +62,7 @@ class Retrying:
 
     def _is_there(self, key: str, body: Buffer) -> bool:
         try:
-            return self.store.get(key) == bytes(flat(body))
+            return self.get(key) == bytes(flat(body))
         except MissingKey:  # made by another, and deleted since
             return False
 

@@ -66,9 +66,10 @@ class Storm:
         self.believed_alive: set[str] = set()
         self.happened: Counter[str] = Counter()
         self.losses: Counter[Any] = Counter()  # of innocent items: not so many that they are taken for poison
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._patches: list[Any] = []
+        self._sessions: list[Session] = []
 
     def __enter__(self) -> Self:
         _worlds[self.seed] = self
@@ -83,6 +84,8 @@ class Storm:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for session in self._sessions:
+            session.close()
         for each in self._patches:
             each.stop()
         del _worlds[self.seed]
@@ -102,6 +105,7 @@ class Storm:
         self.owner = f"storm.{name}.0"
         self.believed_alive.add(self.owner)
         session = Session(on=StormCompute(self, slots, payload_bytes), store=store, progress=False)
+        self._sessions.append(session)
         session._alarm = StormAlarm(self)  # type: ignore[assignment]
         session._scratch = StormStore(self.seed, f"scratch of {name}")
         return session
@@ -113,7 +117,7 @@ class Storm:
         self.happened[what] += 1
         return True
 
-    def at(self, delay_s: float, event: Callable[[], None]) -> None:
+    def at(self, delay_s: float, event: Callable[[], object]) -> None:
         heapq.heappush(self._events, (self.now + delay_s, next(self._order), event))
 
     def play(self, steps: int = 1_000_000) -> bool:
@@ -144,9 +148,9 @@ class StormCompute:
         takes_s = storm.dice.expovariate(1.0) * (100 if storm.chance(weather.slow, "a call is slow") else 1)
         if storm.chance(weather.throttled, "throttled"):
             storm.at(0.01, lambda: self._end(future, Throttled("storm", retry_after_s=takes_s)))
-        elif self._may_lose(call) and storm.chance(weather.dies_before, "a worker dies before"):
+        elif self._loses(call, weather.dies_before, "a worker dies before"):
             storm.at(takes_s, lambda: self._lose(future, call))
-        elif self._may_lose(call) and storm.chance(weather.zombie, "a zombie"):
+        elif self._loses(call, weather.zombie, "a zombie"):
             storm.at(takes_s, lambda: self._lose(future, call))
             storm.at(takes_s + storm.dice.expovariate(0.2), lambda: self._carry_out(message))
         else:
@@ -162,9 +166,9 @@ class StormCompute:
             storm.at(storm.dice.expovariate(0.5), lambda: self._carry_out(message))
         if isinstance(answer, BaseException):
             self._end(future, answer)
-        elif self._may_lose(call) and storm.chance(weather.dies_after, "a worker dies after"):
+        elif self._loses(call, weather.dies_after, "a worker dies after"):
             self._lose(future, call)
-        elif self._may_lose(call) and storm.chance(weather.answer_lost, "an answer is lost"):
+        elif self._loses(call, weather.answer_lost, "an answer is lost"):
             storm.at(900.0, lambda: self._lose(future, call))
         else:
             self._end(future, answer)
@@ -180,10 +184,10 @@ class StormCompute:
                 return CallTimeout("storm: over its time", at=at)
             return WorkerLost("storm: killed by its task", at=range(at, at + 1) if known and at is not None else None)
 
-    def _may_lose(self, call: Call) -> bool:
-        """Lose no task so often that it is taken for poison."""
+    def _loses(self, call: Call, share: float, what: str) -> bool:
+        """Is the call lost in this way? No task is so often that it would be taken for poison."""
         keys = [(call.id.partition("/")[0].rpartition(".")[2], task) for task in call.tasks]
-        if any(self.storm.losses[key] >= MOST_LOSSES for key in keys):
+        if any(self.storm.losses[key] >= MOST_LOSSES for key in keys) or not self.storm.chance(share, what):
             return False
         self.storm.losses.update(keys)
         return True

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import sys
+import traceback
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import fnmap
 from fnmap.errors import TaskError
-from fnmap.format.parts import read_report
+from fnmap.format import keys
+from fnmap.format.table import Decoded, decode, from_parquet
 from fnmap.lease import committed
 from fnmap.planning.schedule import State
 from fnmap.plans import Plan
@@ -208,10 +211,10 @@ def _play(scenario: Scenario, world: Storm) -> None:
     limits = {"slots": scenario.dice.randint(1, 5), "payload_bytes": scenario.dice.choice([1 << 20, 600])}
     session = world.driver("0", world.store("s3"), **limits)
     run = session.run_plan(scenario.plan, name=name, errors="return")
-    seen: dict[tuple[int, int], Any] = {}
+    reader = Reader(world.store("s3"))
     for death in range(1, scenario.deaths + 1):
         world.play(scenario.dice.randint(1, 40))
-        seen = _look_again(world.store("s3"), seen)
+        reader.look()
         if scenario.dice.random() < 0.6:
             session.compute.dead = True  # type: ignore[attr-defined]  # else it is a zombie, and goes on
         world.believed_alive.clear()
@@ -232,31 +235,38 @@ def _play(scenario: Scenario, world: Storm) -> None:
     assert not world.play(200_000), "it never comes to its end"
     _check(scenario, world, run)
     if scenario.named:
-        _look_again(world.store("s3"), seen)
-        _check_stored(scenario, world.store("s3"), run)
+        _check_stored(scenario, reader.look(), run)
 
 
-def _look_again(store: Store, seen: dict[tuple[int, int], Any]) -> dict[tuple[int, int], Any]:
-    """What a reader sees: a result that was there once is there for good, and the same."""
-    now = _results(store)
-    for task, value in seen.items():
-        assert now.get(task) == value, f"the result of {task} was {value}, and is {now.get(task)}"
-    return now
+class Reader:
+    """What somebody sees who reads the store now and then: a result that was there once is there for good, the same."""
 
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.seen: dict[tuple[int, int], Any] = {}
+        self._parts: dict[str, tuple[bytes, Decoded]] = {}
 
-def _results(store: Store) -> dict[tuple[int, int], Any]:
-    """The results that are committed, by stage and task. Each is in one part that counts."""
-    found: dict[tuple[int, int], Any] = {}
-    for key in committed(store, "n"):
-        report = read_report(store, key)
-        if report is None:
-            continue
-        stage = int(key.rpartition("/")[2].partition(".")[0])
-        for at, task in enumerate(report[0]):
-            if at not in report[1].failures:
-                assert (stage, task) not in found, f"task {task} of stage {stage} was committed twice"
-                found[stage, task] = report[1].values[at]  # type: ignore[index]
-    return found
+    def look(self) -> dict[tuple[int, int], Any]:
+        """The results that are committed, by stage and task. Each is in one part that counts."""
+        now: dict[tuple[int, int], Any] = {}
+        for key in committed(self.store, "n"):
+            decoded = self._decoded(key)
+            stage = keys.place_of_part(key)[0]
+            for at, task in enumerate(decoded.tasks):
+                if at not in decoded.failures:
+                    assert (stage, task) not in now, f"task {task} of stage {stage} was committed twice"
+                    now[stage, task] = decoded.values[at]
+        for place, value in self.seen.items():
+            assert now.get(place) == value, f"the result of {place} was {value}, and is {now.get(place)}"
+        self.seen = now
+        return now
+
+    def _decoded(self, key: str) -> Decoded:
+        body = bytes(self.store.get(key))
+        if key not in self._parts:
+            self._parts[key] = body, decode(from_parquet(body))
+        assert self._parts[key][0] == body, f"{key} has changed"
+        return self._parts[key][1]
 
 
 def _check(scenario: Scenario, world: Storm, run: Any) -> None:
@@ -273,17 +283,38 @@ def _check(scenario: Scenario, world: Storm, run: Any) -> None:
             if got == State.DONE:
                 got = part[task]
             options = want if isinstance(want, tuple) else (want,)
-            assert want is ANY or got in options, f"{stage.name}[{task}] is {got}, and should be {want}"
+            assert want is ANY or got in options, (
+                f"{stage.name}[{task}] is {got}, and should be {want}: {part.errors.get(task)}"
+            )
             if State(states[task]) == State.DONE and stage.items is not None:
                 assert world.happened["ran", f"{stage.name}:{task}"] >= 1, f"{stage.name}[{task}] never ran"
 
 
-def _check_stored(scenario: Scenario, store: Store, run: Any) -> None:
+def _check_stored(scenario: Scenario, stored: dict[tuple[int, int], Any], run: Any) -> None:
     """What is in the store is what the run says."""
-    stored = _results(store)
     for number, stage in enumerate(scenario.plan.stages):
         states = run[stage.name].ledger.schedule.state
         done = {task for task, state in enumerate(states) if state == State.DONE}
         assert {task for at, task in stored if at == number} == done, f"{stage.name}: stored is not what is done"
         for task in done:
             assert stored[number, task] == run[stage.name][task]
+
+
+def main(first: int, last: int) -> int:
+    """Play these seeds; tell of each that breaks the promise, with the line that plays it again."""
+    broken = 0
+    for seed in range(first, last):
+        try:
+            play(seed)
+        except Exception as error:
+            broken += 1
+            print(f"seed {seed}: {type(error).__name__}: {error}\n  again: python tests/faults/scenario.py {seed}")
+            if last - first == 1:
+                traceback.print_exc()
+    print(f"{last - first} seeds, {broken} broken")
+    return broken
+
+
+if __name__ == "__main__":
+    begin = int(sys.argv[1])
+    sys.exit(bool(main(begin, int(sys.argv[2]) if len(sys.argv) > 2 else begin + 1)))
