@@ -108,6 +108,9 @@ def map(  # noqa: A001 - it is the builtin's name because it is the builtin's me
     - `idempotent`: may a call that straggles be tried a second time beside the first? By default where the
       compute is of many machines.
     - `priority`: of two runs of a session, the one of higher priority gets free workers first.
+    - `cache`: take results of earlier runs from the store where function and item are the same, and compute the
+      rest. What makes a function the same is all that it is made of; a text is its version, and its code is not looked
+      at.
     - `name`: keep results in the store under this name: they outlast this process (`attach`), and the
       same call continues where it was.
     - `on`, `store`: as of Session. `progress`: a bar; by default where a terminal or notebook shows it.

@@ -57,6 +57,7 @@ class Ledger:
         self.store: Store | None = None  # of a named run
         self.attached: str | None = None  # the state that the store tells of a run that is not driven here
         self.stream: Stream | None = None
+        self.hits = 0  # tasks whose results are of earlier runs
         self.keep_all = False  # of a stream: all results are wanted at once
         self.taken = 0  # of a stream: tasks whose results were handed out
         self.waiters: list[Callable[[], None]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fnmap import build
@@ -19,6 +20,7 @@ from fnmap.source import Items, Stream, zip_items
 from fnmap.stage import Part, Stage
 
 if TYPE_CHECKING:
+    from fnmap.caching import Cached
     from fnmap.session import Session
 
 
@@ -33,6 +35,12 @@ def start_map(
         raise UsageError("cost= needs items that are all there: pass a list, not an iterator")
     costs = None if items is None else build.check_costs(options.cost, items, form)
     live_id = build.new_run_id()
+    if options.cache and items is None:
+        raise UsageError("cache= needs items that are all there: pass a list, not an iterator")
+    if options.cache and name is None:
+        from fnmap.caching import new_name
+
+        name = new_name()
     run_id = live_id if name is None else name
     run = Run(session, run_id, build.label(fn), options.errors, ordered=options.ordered)
     shared = None if limits.in_process else build.Shared(lambda: session.scratch, live_id)
@@ -45,7 +53,11 @@ def start_map(
         schedule.add(len(source))
         run.ledger.results.grow(len(source))
     if name is not None:
+        cached = None if not options.cache or items is None else _cache(session, fn, items, form, options, run_id)
         _make_durable(session, run, fn, options.kwargs or {}, job, source, schedule)
+        if cached is not None:
+            cached.fill(run.ledger, schedule)
+            run.ledger.on_end = partial(cached.write, run.ledger)
     run.ledger.show_progress(session.progress if options.progress is None else options.progress)
     run.ledger.emit(RunStarted(run_id, run.function, None if items is None else len(items)))
     if source is None:
@@ -55,6 +67,14 @@ def start_map(
         run.ledger.hold(Stage(live_id, schedule, source, job, run.ledger, run.ledger.durable))
         session.drive(run.ledger.stage, priority=options.priority)
     return run
+
+
+def _cache(
+    session: Session, fn: Callable[..., Any], items: Sequence[Any], form: Form, options: MapOptions, run_id: str
+) -> Cached:
+    from fnmap.caching import Cached
+
+    return Cached.of_items(session.store, fn, items, form, options, run_id)
 
 
 def _make_durable(

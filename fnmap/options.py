@@ -43,6 +43,7 @@ class StageOptions(CallOptions, total=False):
     cost: Callable[..., float] | Iterable[float] | float | None
     limit: int | None
     idempotent: bool | None
+    cache: bool | str
     on_upstream_error: Literal["fail", "skip", "pass"]
 
 
@@ -56,6 +57,7 @@ class ReduceOptions(CallOptions, total=False):
     cost: Callable[..., float] | Iterable[float] | float | None
     limit: int | None
     idempotent: bool | None
+    cache: bool | str
     priority: int
     progress: bool | None
 
@@ -99,6 +101,7 @@ class MapOptions:
     idempotent: bool | None = None
     on_upstream_error: Literal["fail", "skip", "pass"] = "fail"
     priority: int = 0
+    cache: bool | str = False
     name: str | None = None
     progress: bool | None = None
 
@@ -258,6 +261,12 @@ def check_idempotent(idempotent: Any) -> bool | None:
     raise UsageError(f"idempotent must be True, False or None; got {idempotent!r}")
 
 
+def check_cache(cache: Any) -> bool | str:
+    if isinstance(cache, bool) or (isinstance(cache, str) and cache):
+        return cache
+    raise UsageError(f"cache must be True, False, or a text that is the version of the function; got {cache!r}")
+
+
 def check_upstream(rule: Any) -> Any:
     if rule not in ("fail", "skip", "pass"):
         raise UsageError(f'on_upstream_error must be "fail", "skip" or "pass"; got {rule!r}')
@@ -280,5 +289,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "idempotent": check_idempotent,
     "on_upstream_error": check_upstream,
     "priority": check_priority,
+    "cache": check_cache,
     "name": lambda name: None if name is None else check_name(name),
 }

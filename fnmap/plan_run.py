@@ -16,7 +16,7 @@ from fnmap.format import keys
 from fnmap.ledger import Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
 from fnmap.observe.events import RunEnded, RunProgressed, RunStarted
-from fnmap.options import check_errors, check_priority
+from fnmap.options import check_cache, check_errors, check_priority
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Graph
 from fnmap.planning.schedule import State
@@ -26,6 +26,7 @@ from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
+    from fnmap.caching import Cached
     from fnmap.plans import Plan, PlannedStage
     from fnmap.session import Session
 
@@ -41,6 +42,7 @@ class PlanRun:
         self.durable: Durable | None = None
         self.take_up: Callable[[], list[Stage]] | None = None  # of an attached run: become its driver
         self.session = self._session = session
+        self.cached: dict[int, Cached] = {}  # the cache's side of stages, by number
         self._bar: Any = None
         self._ended = 0
         for stage in plan.stages:
@@ -168,6 +170,14 @@ class PlanRun:
             self._bar = Bar()
             self._bar(RunStarted(self.id, self.plan.name, len(self)))
 
+    def _of_errors(self, number: int) -> frozenset[int]:
+        """Tasks of a stage that ran without, or with the errors of, inputs that have failed: chance results."""
+        if self.plan.stages[number].options.on_upstream_error == "fail":
+            return frozenset()
+        assert self.links is not None
+        states = b"".join(schedule.state for schedule in self.links.flow.schedules)
+        return frozenset(self.graph.with_missing_inputs(number, states))
+
     def _heard(self, event: Any) -> None:
         """Of one stage; the bar is told of all."""
         if self._bar is not None and isinstance(event, RunProgressed):
@@ -181,6 +191,9 @@ class PlanRun:
         if not over:
             return
         status = self.status
+        for number, cached in self.cached.items():
+            stage = self.plan.stages[number]
+            cached.write(self.runs[stage.name].ledger, but=self._of_errors(number))
         if self.durable is not None:
             try:
                 self.durable.end(status)
@@ -192,13 +205,24 @@ class PlanRun:
 
 
 def start_plan(
-    session: Session, plan: Plan, *, name: str | None, errors: Any, priority: int, progress: bool | None
+    session: Session,
+    plan: Plan,
+    *,
+    name: str | None,
+    errors: Any,
+    priority: int,
+    progress: bool | None,
+    cache: bool | str = False,
 ) -> PlanRun:
     """A run of the plan that has started. What can be wrong with the plan is raised here."""
     if not plan.stages:
         raise PlanError(f"the plan {plan.name!r} has no stage: add one with map, add, gather or reduce")
     errors, graph = check_errors(errors), plan.graph()
-    live_id = build.new_run_id()
+    live_id, caches = build.new_run_id(), check_cache(cache) or any(stage.options.cache for stage in plan.stages)
+    if name is None and caches:
+        from fnmap.caching import new_name
+
+        name = new_name()
     run = PlanRun(session, plan, name or live_id, errors, check_priority(priority), graph)
     store, number = (session.scratch, 0) if name is None else (session.store, 0)
     if name is None:
@@ -209,9 +233,21 @@ def start_plan(
     stages = make_stages(run, session, store, run.id, live_id, number)
     if number > 0:
         _restore(run, stages, store)
+    if caches:
+        _use_cache(run, stages, store, cache)
     run.show_progress(session.progress if progress is None else progress)
     begin_driving(run, session, stages)
     return run
+
+
+def _use_cache(run: PlanRun, stages: Sequence[Stage], store: Store, version: bool | str) -> None:
+    """Put what earlier runs have computed into this one, and let it write down what it computes."""
+    from fnmap.caching import of_plan
+
+    run.cached = of_plan(run.plan, run.graph, store, run.id, version)
+    runs = list(run.runs.values())
+    for number, cached in run.cached.items():
+        cached.fill(runs[number].ledger, stages[number].schedule)
 
 
 def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:

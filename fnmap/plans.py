@@ -272,12 +272,16 @@ class Plan:
         errors: Any = "raise",
         priority: int = 0,
         progress: bool | None = None,
+        cache: bool | str = False,
     ) -> PlanRun:
         """Start it. `errors` as of `map`: under "raise" the first failure ends the run; `priority`: of two runs of
-        a session, the one of higher priority gets free workers first."""
+        a session, the one of higher priority gets free workers first. `cache`: as of `map`, for all stages that do not
+        say otherwise."""
         from fnmap.api import session_for
 
-        return session_for(on, store).run_plan(self, name=name, errors=errors, priority=priority, progress=progress)
+        return session_for(on, store).run_plan(
+            self, name=name, errors=errors, priority=priority, progress=progress, cache=cache
+        )
 
     def explain(
         self, *, on: str | ComputeModel = "local", workers: int | None = None, seconds: Any = None, **model: Any

@@ -129,7 +129,7 @@ class Run:
         self._complete()
         ledger, failures, skip = self.ledger, self._results.failures, self.ledger.errors == "skip"
         if ledger.store is not None:
-            return stored_table(ledger.store, self._keys(), failures, skip=skip)
+            return stored_table(ledger.store, self._stored(), failures, skip=skip)
         return live_table(self._results.order, ledger.total, failures, skip=skip)
 
     def dataset(self) -> pads.Dataset:
@@ -141,16 +141,17 @@ class Run:
 
         self._complete()
         store, skip = self.ledger.store, self.ledger.errors == "skip"
-        if not isinstance(store, Url) or not self._keys():
+        stored = self._stored()
+        if not isinstance(store, Url) or not stored or any(part.rows is not None for part in stored):
             return pads.dataset(self.table())
-        return stored_dataset(store, self._keys(), self._results.failures, skip=skip)
+        return stored_dataset(store, stored, self._results.failures, skip=skip)
 
     def to_pandas(self) -> pd.DataFrame:
         """`table()` as a pandas DataFrame."""
         return self.table().to_pandas()
 
-    def _keys(self) -> list[str]:
-        return [part.key for part in self._results.order if part.key is not None]
+    def _stored(self) -> list[Part]:
+        return [part for part in self._results.order if part.key is not None]
 
     def _complete(self) -> None:
         """Wait for the end, and raise unless there is a result, or a failure that may stand, for each item."""
@@ -203,7 +204,7 @@ class Run:
         """A summary: tasks, calls, seconds in the function and around it, workers."""
         from fnmap.observe.report import summary
 
-        return summary(self.status, self.ledger.reports)
+        return {**summary(self.status, self.ledger.reports), "cached": self.ledger.hits}
 
     def __reduce__(self) -> NoReturn:
         raise NotPicklable("a Run cannot be sent to or from a worker: send list(run), or map over the run")

@@ -139,11 +139,12 @@ class Session:
     def run_plan(
         self, plan: Plan, *, name: str | None = None, errors: Any = "raise", priority: int = 0,
         progress: bool | None = None,
+        cache: bool | str = False,
     ) -> PlanRun:  # fmt: skip
         """As `plan.run`, in this session."""
         from fnmap.plan_run import start_plan
 
-        return start_plan(self, plan, name=name, errors=errors, priority=priority, progress=progress)
+        return start_plan(self, plan, name=name, errors=errors, priority=priority, progress=progress, cache=cache)
 
     def attach(self, name: str) -> Run | PlanRun:
         """As `fnmap.attach`, in this session's store."""

@@ -36,14 +36,16 @@ def live_table(parts: Sequence[Part], total: int, failures: Failures, *, skip: b
     return combine([encode_part(range(total), values, plain)])
 
 
-def stored_table(store: Store, keys: Sequence[str], failures: Collection[int], *, skip: bool) -> Any:
+def stored_table(store: Store, parts: Sequence[Part], failures: Collection[int], *, skip: bool) -> Any:
     """One table of committed parts. Of a task that failed before it succeeded, only the success is there."""
 
-    def read(key: str) -> Any:
-        return _current(read_table(store, key), failures, skip=skip)
+    def read(part: Part) -> Any:
+        if part.rows is not None:  # of another run: some of its results, with other numbers
+            return encode_part(part.tasks, list(part.values), {})
+        return _current(read_table(store, str(part.key)), failures, skip=skip)
 
     with ThreadPoolExecutor(READERS) as readers:
-        return combine(readers.map(read, keys))
+        return combine(readers.map(read, parts))
 
 
 def _current(table: Any, failures: Collection[int], *, skip: bool) -> Any:
@@ -58,14 +60,14 @@ def _rows(task: Any, error: Any, failures: Collection[int], *, skip: bool) -> An
     return ok if skip else ok | task.isin(pa.array(sorted(failures), pa.int64()))
 
 
-def stored_dataset(store: Any, keys: Sequence[str], failures: Collection[int], *, skip: bool) -> Any:
+def stored_dataset(store: Any, parts: Sequence[Part], failures: Collection[int], *, skip: bool) -> Any:
     """The committed parts as a dataset that is read when it is asked for something."""
-    paths = [store.url(key) for key in keys]
+    paths = [store.url(part.key) for part in parts]
     schemas = [pq.read_schema(path).remove_metadata() for path in paths]
     try:
         schema = pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # an int in one part, a text in another: columns of their own
-        return pads.dataset(stored_table(store, keys, failures, skip=skip))
+        return pads.dataset(stored_table(store, parts, failures, skip=skip))
     dataset = pads.dataset(paths, schema=schema, format="parquet")
     if "error" not in schema.names:
         return dataset

@@ -23,6 +23,7 @@ LEVELS = [
         "build",
         "durable",
         "durable_plan",
+        "caching",
         "lease",
         "attach",
         "attached",

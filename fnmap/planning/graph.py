@@ -7,7 +7,7 @@ stage are the inputs of each task of another; inputs of a task are in order.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -145,6 +145,25 @@ class Graph:
         self._over[at] = True
         self._fall(at, released)
         return released
+
+    def fronts(self) -> Iterator[list[tuple[int, Sequence[int]]]]:
+        """The tasks by stage, those first that depend on none, then those that depend on these, and so on."""
+        missing = self._needs.copy()
+        front = np.flatnonzero(missing == 0)
+        while len(front):
+            yield self._by_stage(front)
+            targets = self._consumers_at(front)
+            np.subtract.at(missing, targets, 1)
+            front = np.unique(targets[missing[targets] == 0])
+
+    def with_missing_inputs(self, stage: int, states: bytes) -> list[int]:
+        """Tasks of a stage some of whose inputs have no result, given the states of all tasks."""
+        done = np.frombuffer(states, np.uint8) == State.DONE
+        low, high = self.first[stage], self.first[stage + 1]
+        lacking = self._consumers[~done[self._inputs]]
+        mine = lacking[(lacking >= low) & (lacking < high)] - low
+        found: list[int] = np.unique(mine).tolist()
+        return found
 
     def locate(self, at: int) -> tuple[int, int]:
         """The stage of a task that is numbered through, and its number there."""

@@ -271,7 +271,7 @@ def test_wrong_plans_are_refused_by_name():
         p.map(square, other.map(square, [1]))
     with pytest.raises(UsageError, match=r"equal lengths.*\[3, 2\]"):
         p.map(add, stage, [1, 2])
-    with pytest.raises(UsageError, match=r"'chunksze'.*it takes chunksize, cost"):
+    with pytest.raises(UsageError, match=r"'chunksze'.*it takes cache, chunksize"):
         p.map(square, [1], chunksze=3)
     with pytest.raises(PlanError, match="'square' of 3 tasks: reduce or gather it"):
         p.map(add, [1], kwargs={"b": stage})

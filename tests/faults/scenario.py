@@ -107,7 +107,7 @@ class Scenario:
         kwargs = {"seed": self.seed}
         at = next((i for i, stage in enumerate(p.stages) if stage.name == source), 0)
         if kind in ("items", "each"):
-            count = dice.randint(0, 12) if kind == "items" else p.stages[at].count
+            count = dice.randint(0, 7) if kind == "items" else p.stages[at].count
             labels = [f"{name}:{task}" for task in range(count)]
             self._draw_fates(labels)
             if dice.random() < 0.3:
