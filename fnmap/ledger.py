@@ -46,6 +46,8 @@ class Ledger:
     Its fields change under the session's lock, and whoever waits for a change is woken.
     """
 
+    brief = False
+
     def __init__(self, session: Session, run_id: str, function: str, errors: Errors) -> None:
         self.session, self.run_id, self.errors = session, run_id, errors
         self.results = Results(function)

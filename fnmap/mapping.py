@@ -141,6 +141,8 @@ class CallFuture(Future[Any]):
 class _One:
     """Takes in the result of one call, for its future."""
 
+    brief = True
+
     def __init__(self, session: Session, function: str) -> None:
         self.future, self.stage = CallFuture(), _NO_STAGE
         self.future._withdraw, self.future._is_out = self._withdraw, lambda: bool(self.stage.running)

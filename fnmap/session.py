@@ -284,7 +284,7 @@ class Session:
         """Hand on what has changed; a run that is over is let go."""
         for bound in self._bound(stage):
             bound.sink.tell()
-        if stage.over and (party := stage.party) is not None and all(s.over for s in party.stages):
+        if stage.over and not stage.sink.brief and (party := stage.party) is not None and party.is_over():
             with self.lock:
                 self._board.remove(party)
 
@@ -366,10 +366,13 @@ class Session:
                 stage.abort(error)
                 stage.end()
             twins = stage.twins(chunk)
+            if stage.over and stage.sink.brief and stage.party is not None:
+                self._board.remove(stage.party)
         for twin in twins:
             self._kill(twin)
         self.tell(stage)
-        self.pump()
+        if self._board.parties:
+            self.pump()
 
     def _came_back(self, stage: Stage) -> None:
         self._busy -= 1

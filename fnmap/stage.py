@@ -45,7 +45,10 @@ class Part:
 
 
 class Sink(Protocol):
-    """Who holds the results. All calls but `tell` come with the session's lock held."""
+    """Who holds the results. All calls but `tell` come with the session's lock held. `brief`: to tell it of the
+    end takes no time, so nobody needs to wait for that."""
+
+    brief: bool
 
     def arrived(self, part: Part, report: Report) -> None: ...
     def failed(self, task: int, failure: Failure) -> None: ...

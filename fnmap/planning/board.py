@@ -25,6 +25,10 @@ class Party:
     out: int = 0
     stages: list[Any] = field(default_factory=list)
 
+    def is_over(self) -> bool:
+        """Will nothing more come of any of its stages?"""
+        return all(stage.over for stage in self.stages)
+
 
 class Board:
     """The live runs. The one of highest priority is asked first; among equals the one with the fewest calls out,
