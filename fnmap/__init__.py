@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fnmap.api import attach, close, map, map_reduce, plan, runs, starmap, submit, use  # noqa: A004 - as the builtin
     from fnmap.errors import FnmapError, TaskError
     from fnmap.executor import Executor
+    from fnmap.plan_file import load_plan
     from fnmap.planning.policy import Retry, Tolerate
     from fnmap.run import Run, Status
     from fnmap.session import Session
@@ -32,6 +33,7 @@ __all__ = [
     "attach",
     "close",
     "errors",
+    "load_plan",
     "map",
     "map_reduce",
     "plan",
@@ -46,6 +48,7 @@ _HOMES = {
     "fnmap.api": "attach close map map_reduce plan runs starmap submit use",
     "fnmap.errors": "FnmapError TaskError",
     "fnmap.executor": "Executor",
+    "fnmap.plan_file": "load_plan",
     "fnmap.planning.policy": "Retry Tolerate",
     "fnmap.run": "Run Status",
     "fnmap.session": "Session",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fnmap.format.call import Failure
-from fnmap.format.inputs import Columns, Inputs, Slot
+from fnmap.format.inputs import Columns, Holes, Inputs, Slot
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Edge, Released
 from fnmap.results import Results
@@ -120,7 +120,7 @@ class PlanLinks:
             self.halt()
 
 
-def template(args: Sequence[int], kwargs: dict[str, int], *, holes: bool) -> Inputs:
+def template(args: Sequence[int], kwargs: dict[str, int], *, holes: Holes) -> Inputs:
     """An Inputs that says what the arguments are, and not yet where."""
     nowhere: Any = None
     return Inputs(nowhere, (), (), tuple(args), dict(kwargs), holes)

@@ -18,7 +18,7 @@ import numpy as np
 
 from fnmap import build
 from fnmap.errors import PlanError, UsageError
-from fnmap.format.inputs import Columns, Hole
+from fnmap.format.inputs import Columns, Hole, Holes
 from fnmap.options import DEFAULTS, MapOptions, StageOptions, check_kwargs, count, resolve, shows
 from fnmap.planning.graph import Edge, Graph, check_acyclic
 
@@ -81,10 +81,10 @@ class StageRef:
 
 @dataclass(slots=True, eq=False)
 class Wire:
-    """The results that one argument of a stage takes: tasks of a stage (or of a stage each), one for each task,
-    or a list, whose `ends` say where those of each task end."""
+    """The results that one argument of a stage takes: tasks of a stage (or of a stage each, as a list or an array),
+    one for each task, or a list, whose `ends` say where those of each task end."""
 
-    stage: int | list[int]
+    stage: int | Sequence[int]
     tasks: Any
     ends: Any = None
     columns: Columns = None
@@ -101,9 +101,18 @@ class PlannedStage:
     args: list[int] = field(default_factory=list)
     kwargs: dict[str, int] = field(default_factory=dict)
     items: list[Any] | None = None  # a tuple a task
-    holes: bool = False
+    holes: Holes = False
     keys: Sequence[Any] | None = None
     options: MapOptions = DEFAULTS
+    filed: Filed | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filed:
+    """What the file that a stage was read from calls its function and its tasks (an Arrow array)."""
+
+    function: str
+    ids: Any
 
 
 class Plan:
@@ -245,7 +254,7 @@ class Plan:
         """The dependencies as columns. Raises PlanError if they go in a circle."""
         counts = [stage.count for stage in self.stages]
         graph = Graph(counts, self.edges(), [stage.options.on_upstream_error for stage in self.stages])
-        if any(isinstance(wire.stage, list) for stage in self.stages for wire in stage.wires):
+        if any(not isinstance(wire.stage, int) for stage in self.stages for wire in stage.wires):
             check_acyclic(graph, [stage.name for stage in self.stages])  # others are acyclic as they are made
         return graph
 
@@ -293,6 +302,13 @@ class Plan:
         from fnmap.plan_forecast import forecast
 
         return forecast(self, on=on, workers=workers, seconds=seconds, **model)
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write it as a file that `fnmap.load_plan` reads, with functions by name. Raises PlanError for what JSON
+        cannot say."""
+        from fnmap.plan_save import write_plan
+
+        write_plan(self, path)
 
     def __repr__(self) -> str:
         stages = ", ".join(f"{stage.name}[{stage.count}]" for stage in self.stages)

@@ -31,7 +31,7 @@ LEVELS = [
         "plan_run",
         "links",
     },
-    {"api", "tasks", "executor", "plans", "plan_tree", "plan_forecast", "__init__"},
+    {"api", "tasks", "executor", "plans", "plan_tree", "plan_forecast", "plan_file", "plan_save", "__init__"},
     {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -9,7 +9,7 @@ import fnmap
 
 NAMES = [
     "Executor", "FnmapError", "Retry", "Run", "Session", "Status", "TaskError", "Tolerate", "attach", "close", "errors",
-    "map", "map_reduce", "plan", "runs", "starmap", "submit", "task", "use",
+    "load_plan", "map", "map_reduce", "plan", "runs", "starmap", "submit", "task", "use",
 ]  # fmt: skip
 
 

@@ -10,12 +10,14 @@ import pickle
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from fnmap.format.parameters import arguments
 from fnmap.format.payload import Values
 from fnmap.storage.base import Store
 
 Columns = str | tuple[str, ...] | None  # one column, a table of some, or the whole result
+Holes = bool | Literal["parameters"]  # what an item of a stage has in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Inputs:
     """Where the arguments of a chunk's tasks are.
 
     `args` and `kwargs` say what each argument is: a slot n >= 0, or the element -1 - n of the task's own item. With
-    `holes`, the item is (args, kwargs) in which Holes stand for the results in slot 0.
+    `holes`, the item is (args, kwargs) in which Holes stand for the results in slot 0; if they are "parameters", the
+    item is as format.parameters says, and slot 0 has its results.
     """
 
     store: Store
@@ -53,7 +56,7 @@ class Inputs:
     slots: Sequence[Slot]
     args: Sequence[int] = ()
     kwargs: Mapping[str, int] | None = None
-    holes: bool = False
+    holes: Holes = False
 
 
 class Resolved:
@@ -73,6 +76,9 @@ class Resolved:
         """The (args, kwargs) of one task."""
         inputs = self._inputs
         own = self._items[at] if len(self._items) else ()
+        if inputs.holes == "parameters":
+            slot = inputs.slots[0]
+            return arguments(own, (self._value(slot, e) for e in _entries(slot, at)), listed=bool(inputs.kwargs))
         if inputs.holes:
             return _filled(own, self._slot(inputs.slots[0], at))
         args = tuple(self._argument(n, own, at) for n in inputs.args)
@@ -84,7 +90,7 @@ class Resolved:
     def _slot(self, slot: Slot, at: int) -> Any:
         if slot.ends is None:
             return self._value(slot, at)
-        return [self._value(slot, entry) for entry in range(slot.ends[at - 1] if at else 0, slot.ends[at])]
+        return [self._value(slot, entry) for entry in _entries(slot, at)]
 
     def _value(self, slot: Slot, entry: int) -> Any:
         part, position = slot.part[entry], slot.position[entry]
@@ -96,6 +102,12 @@ class Resolved:
 
             self._read[place] = read_values(self._inputs.store, self._inputs.keys[part], slot.columns)
         return self._read[place][position]
+
+
+def _entries(slot: Slot, at: int) -> range:
+    """Which of a slot's results are those of a task; it takes any number."""
+    assert slot.ends is not None
+    return range(slot.ends[at - 1] if at else 0, slot.ends[at])
 
 
 def _filled(item: Any, values: Sequence[Any]) -> Any:

@@ -7,7 +7,7 @@ stage are the inputs of each task of another; inputs of a task are in order.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -229,8 +229,9 @@ class Graph:
         return True
 
 
-def check_acyclic(graph: Graph, names: Sequence[str]) -> None:
-    """Raise PlanError, naming the tasks, if some depend on each other in a circle."""
+def check_acyclic(graph: Graph, names: Sequence[str], called: Callable[[int, int], str] | None = None) -> None:
+    """Raise PlanError, naming the tasks, if some depend on each other in a circle. `called`: what a task of a stage is
+    called, if it has a name of its own."""
     graph.start()
     missing = graph._needs.copy()
     front = np.flatnonzero(missing == 0)
@@ -242,7 +243,8 @@ def check_acyclic(graph: Graph, names: Sequence[str]) -> None:
         seen += len(front)
     if seen < graph.total:
         circle = _circle(graph, missing)
-        shown = " -> ".join(f"{names[s]}[{t}]" for s, t in map(graph.locate, circle[:20]))
+        called = called or (lambda stage, task: f"{names[stage]}[{task}]")
+        shown = " -> ".join(called(*graph.locate(task)) for task in circle[:20])
         raise PlanError(f"these tasks depend on each other in a circle: {shown}; remove one of the dependencies")
 
 
