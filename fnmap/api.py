@@ -89,7 +89,9 @@ def map(  # noqa: A001 - it is the builtin's name because it is the builtin's me
 ) -> Run:
     """Apply `fn` to each item of the iterables, in parallel. Starts at once and returns a Run.
 
-    As the builtin: several iterables give several arguments, and an item is never unpacked.
+    As the builtin: several iterables give several arguments, and an item is never unpacked. An iterable may be a
+    run, and items and values of `kwargs` may be futures and runs: these are waited for in the background, and what
+    fails of them ends the run; with `name` or `cost`, and in this process, they are waited for before it starts.
 
     - `kwargs`: the same keywords for every call.
     - `ordered`: iterating the run gives results in the order of the items, else as they arrive.
@@ -138,8 +140,9 @@ def starmap(
 def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
     """One call of the function, in the default session; a concurrent.futures.Future.
 
-    All arguments are the function's. For a call that is tried again, or has a limit of time, make a task of it:
-    `fnmap.task(retries=2, timeout=60)(fn).submit(...)`.
+    All arguments are the function's. In the place of one that is a future or a run, it gets the results: the call
+    starts when they are there, and fails if one fails. For a call that is tried again, or has a limit of time, make a
+    task of it: `fnmap.task(retries=2, timeout=60)(fn).submit(...)`.
     """
     return _session_of(fn, None, None).submit(fn, *args, **kwargs)
 

@@ -7,18 +7,22 @@ import itertools
 import os
 import pickle
 import weakref
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fnmap.awaited import all_arrived, any_among, any_awaited, items_arrived
 from fnmap.errors import NotCallable, NotPicklable, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Form, Job
 from fnmap.format.levels import Levels, levels
-from fnmap.format.payload import Ref, size
+from fnmap.format.payload import Ref, is_plain, size
 from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, dumps
 from fnmap.options import MapOptions
 from fnmap.planning.policy import Retry
+from fnmap.run import Awaited
+from fnmap.source import zip_items
 from fnmap.storage.base import Store, create_parts
 
 if TYPE_CHECKING:
@@ -160,7 +164,10 @@ def check_costs(cost: Any, items: Sequence[Any], form: Form) -> Sequence[float] 
 
 
 def _has_length(at: int, iterable: Iterable[Any]) -> bool:
-    """Can it say now how many items it has? A run over an iterator cannot, and an array without an axis has none."""
+    """Can it say now how many items it has? An iterator cannot, and an array without an axis has none. A run is
+    drawn from as its results arrive."""
+    if isinstance(iterable, Awaited):
+        return False
     try:
         return isinstance(iterable, Sized) and len(iterable) >= 0
     except TypeError:
@@ -170,6 +177,54 @@ def _has_length(at: int, iterable: Iterable[Any]) -> bool:
     except TypeError as error:
         raise UsageError(f"iterable {at} of the map cannot be iterated: {iterable!r}: {error}") from error
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The items of a map: all of them, or an iterator from which they are drawn.
+
+    `plain`: what `is_plain` says of them. `late`: something is waited for, be it for keywords. `keep`: items that are
+    drawn are kept, as those of a list are.
+    """
+
+    items: Sequence[Any] | None
+    plain: bool = False
+    drawn: Iterator[Any] | None = None
+    late: bool = False
+    keep: bool = False
+
+
+def take_items(
+    iterables: Sequence[Iterable[Any]], form: Form, options: MapOptions, *, in_process: bool
+) -> tuple[Taken, MapOptions]:
+    """The items, and the options as they hold. Futures and runs among them and the keywords are waited for in the
+    background; but at once where calls run in the caller's thread, or all items must be there first."""
+    at_once = in_process or options.name is not None or options.cost is not None
+    late = any_awaited(iterables, options.kwargs or {})
+    if late and at_once:
+        iterables = [list(one) if isinstance(one, Awaited) and one.is_kept else one for one in iterables]
+        options, late = replace(options, kwargs=all_arrived(options.kwargs or {})), False
+    items = gather_items(iterables, strict=options.strict, form=form)
+    if items is None:
+        if options.cost is not None:
+            raise UsageError("cost= needs items that are all there: pass a list, not an iterator")
+        many = form == "args" and len(iterables) > 1
+        drawn = zip_items(iterables, strict=options.strict) if many else iter(iterables[0])
+        keep = late and all(_is_kept(one) for one in iterables)
+        return Taken(None, drawn=items_arrived(drawn, form) if late else drawn, late=late, keep=keep), options
+    plain = is_plain(items)
+    waits = not plain and any_among(items, form)
+    if waits and at_once:
+        items, waits = list(items_arrived(items, form)), False
+        plain = is_plain(items)
+    if late or waits:
+        return Taken(None, drawn=items_arrived(items, form), late=late, keep=True), options
+    return Taken(items, plain), options
+
+
+def _is_kept(iterable: Iterable[Any]) -> bool:
+    """Will it be there in the end? Then items that are drawn from it are kept as well."""
+    return iterable.is_kept if isinstance(iterable, Awaited) else isinstance(iterable, Sized)
 
 
 def gather_items(iterables: Sequence[Iterable[Any]], *, strict: bool, form: Form) -> Sequence[Any] | None:

@@ -20,7 +20,7 @@ from fnmap.options import check_cache, check_errors, check_priority
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Graph
 from fnmap.planning.schedule import State
-from fnmap.run import Run
+from fnmap.run import Awaited, Run
 from fnmap.source import Items, NoItems
 from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fnmap.session import Session
 
 
-class PlanRun:
+class PlanRun(Awaited):
     """One execution of a plan. `run["stage"]` is the Run of a stage; the rest is of all stages together."""
 
     def __init__(self, session: Session, plan: Plan, run_id: str, errors: Any, priority: int, graph: Graph) -> None:

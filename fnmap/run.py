@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Errors", "Run", "Status"]
 
 
-class Run:
+class Awaited:
+    """What stands for results that are on their way; as an argument of a call, for these."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The results, once they are there."""
+        raise NotImplementedError
+
+    @property
+    def is_kept(self) -> bool:
+        """Will all results be there in the end? Those of a stream are given away."""
+        return True
+
+
+class Run(Awaited):
     """The results of one map, as they arrive: iterate, index, await it, or ask for a table.
 
     Iterating raises, returns or skips failures as `errors=` of the map says.
@@ -173,6 +186,11 @@ class Run:
         with self._session.lock:
             return {task: self._results.task_error(task) for task in sorted(self._results.failures)}
 
+    @property
+    def is_kept(self) -> bool:
+        """As of Awaited."""
+        return self.ledger.stream is None or self.ledger.keep_all
+
     def cancel(self) -> None:
         """Start nothing more and kill what runs. Results that are there stay."""
         self.ledger.cancel()
@@ -184,7 +202,7 @@ class Run:
             return self
         if self.ledger.attached != "running":  # elsewhere: whoever claims it is told if its driver is alive
             self.wait()
-        if self.ledger.stream is not None:
+        if self.ledger.stream is not None and not self.ledger.stream.has_all:
             raise ResultsReleased("the items of an iterator are not kept; map a list to be able to retry")
         take_up, self.take_up = self.take_up, None
         self.ledger.finish_telling()

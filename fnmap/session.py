@@ -14,7 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from fnmap import clock
 from fnmap.alarm import Alarm
+from fnmap.awaited import Later
 from fnmap.compute.base import Compute, Kill
 from fnmap.compute.open import open_compute
 from fnmap.errors import NotPicklable, RunError, RunTakenOver, Throttled, UsageError
 from fnmap.format.call import Job, Report
 from fnmap.lease import BEAT_S
-from fnmap.mapping import start_call, start_map
+from fnmap.lone import start_call
+from fnmap.mapping import start_map
 from fnmap.options import (
     CallOptions,
     MapOptions,
@@ -90,10 +92,12 @@ class Session:
         self._scratch: Store | None = None
         self.jobs: weakref.WeakKeyDictionary[Any, tuple[tuple[Any, ...], dict[Any, Job]]] = weakref.WeakKeyDictionary()
         self._board = Board()
+        self._lone: set[Future[Any]] = set()  # of calls that went to the compute at once
         self._driven = 0  # runs so far
         self._busy = 0
         self._held_until = 0.0  # the compute takes no calls before
         self._pumping = threading.local()
+        self.later = set[Later]()  # calls that wait for what they take
         self.durables: weakref.WeakSet[Durable] = weakref.WeakSet()  # of live named runs
         self._alarm = Alarm()
         self._wakes_at: float | None = None
@@ -211,6 +215,8 @@ class Session:
 
     def pump(self) -> None:
         """Submit whatever can be submitted now."""
+        if not self._board.parties:
+            return
         if getattr(self._pumping, "on", False):
             return  # further up in this very thread
         self._pumping.on = True
@@ -219,6 +225,23 @@ class Session:
                 self._launch(*picked)
         finally:
             self._pumping.on = False
+
+    def enter(self, future: Future[Any]) -> bool:
+        """May a lone call go to the compute at once? Then it is out until it does `leave`."""
+        with self.lock:
+            if self._board.parties or self._busy >= self.compute.limits.slots or not self.usable:
+                return False
+            if self._held_until and clock.now() < self._held_until:
+                return False
+            self._busy += 1
+            self._lone.add(future)
+            return True
+
+    def leave(self, future: Future[Any]) -> None:
+        """A lone call has come back."""
+        with self.lock:
+            self._busy -= 1
+            self._lone.discard(future)
 
     def has_room(self) -> bool:
         """Could another call start now? A glance, without the lock."""
@@ -256,6 +279,8 @@ class Session:
                 stage.abort(RunError("the session was closed while the run was live"))
                 stage.check_over()
             self.tell(stage)
+        for later in list(self.later):
+            later.fail(RunError("the session was closed before what this call takes was there"))
         self.compute.close()
         self._alarm.close()
         if self._forget_scratch is not None and self._pid == os.getpid():
@@ -277,6 +302,10 @@ class Session:
 
     def wait(self) -> None:
         """Wait for all live runs to end. A run over an iterator that nobody takes from is cancelled."""
+        while self.later:
+            wait([later.future for later in list(self.later)])
+        while self._lone:
+            wait(list(self._lone))
         for stage in list(self._board.stages()):
             stage.sink.finish()
 
@@ -371,8 +400,7 @@ class Session:
         for twin in twins:
             self._kill(twin)
         self.tell(stage)
-        if self._board.parties:
-            self.pump()
+        self.pump()
 
     def _came_back(self, stage: Stage) -> None:
         self._busy -= 1

@@ -44,10 +44,11 @@ class Items:
     """Items that are all there. They are pickled when a chunk leaves, but for those that might fail to be:
     these are pickled now, so that a bad one is named before anything starts."""
 
-    def __init__(self, items: Sequence[Any], share: Share | None) -> None:
+    def __init__(self, items: Sequence[Any], share: Share | None, *, plain: bool | None = None) -> None:
+        """`plain`: what `is_plain` says of them, if it was asked already."""
         self.items = items
         self._encoded: Values | None = None
-        if not is_plain(items):
+        if not (is_plain(items) if plain is None else plain):
             try:
                 self._encoded = Values.of(items, to_worker, share)
             except NotDumped as error:
@@ -87,7 +88,7 @@ class Stream:
     """Items drawn from an iterator by a thread of its own, and no faster than results are taken.
 
     `add(count)` is told of new items, `end(error)` of the end; `room()` says how many may be drawn now, and
-    `hungry()` whether a worker waits for one.
+    `hungry()` whether a worker waits for one. With `keep`, items stay, so that failed tasks may be tried again.
     """
 
     def __init__(
@@ -98,7 +99,9 @@ class Stream:
         hungry: Callable[[], bool],
         add: Callable[[int], None],
         end: Callable[[BaseException | None], None],
+        keep: bool = False,
     ) -> None:
+        self._keep, self.has_all = keep, False
         self._iterator, self._room, self._hungry, self._add, self._end = iterator, room, hungry, add, end
         self._pending, self._pending_lock = 0, threading.Lock()
         self._items: dict[int, Any] = {}
@@ -149,7 +152,7 @@ class Stream:
         return self._items[task]
 
     def settled(self, tasks: Sequence[int]) -> None:
-        for task in tasks:
+        for task in () if self._keep else tasks:
             self._items.pop(task, None)
 
     def _draw_all(self) -> None:
@@ -182,7 +185,7 @@ class Stream:
             error, over = raised, True
         self._publish()
         if over and not self._stopped:
-            self._stopped = True
+            self._stopped, self.has_all = True, self._keep and error is None
             self._end(error)
 
     def _publish(self) -> None:

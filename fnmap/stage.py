@@ -177,6 +177,13 @@ class Stage:
             return []
         return [future for (id_, _), (_, future) in self.running.items() if id_ == chunk.id]
 
+    def settle(self, report: Report) -> None:
+        """Take the report of a call of the whole stage that was not made by a session."""
+        chunk = self.schedule.next(0.0)
+        assert chunk is not None
+        self._accept(chunk, report)
+        self.check_over()
+
     def check_over(self) -> None:
         """Tell the sink once everything has ended."""
         if self.links is not None:

@@ -20,6 +20,8 @@ LEVELS = [
     {
         "session",
         "mapping",
+        "lone",
+        "awaited",
         "build",
         "durable",
         "durable_plan",

@@ -99,6 +99,10 @@ class Schedule:
         """What these tasks depend on is there."""
         self._fresh.push(tasks)
 
+    def blame(self, task: int) -> None:
+        """A worker has died of this task before it came here."""
+        self._losses[task] = 1
+
     def close(self) -> None:
         """No more tasks will be added."""
         self.closed = True
