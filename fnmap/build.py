@@ -16,7 +16,7 @@ from fnmap.errors import NotCallable, NotPicklable, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Form, Job
 from fnmap.format.levels import Levels, levels
-from fnmap.format.payload import Ref, is_plain, size
+from fnmap.format.payload import Plain, Ref, is_plain, size
 from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, dumps
 from fnmap.options import MapOptions
@@ -188,7 +188,7 @@ class Taken:
     """
 
     items: Sequence[Any] | None
-    plain: bool = False
+    plain: Plain = Plain.NO
     drawn: Iterator[Any] | None = None
     late: bool = False
     keep: bool = False

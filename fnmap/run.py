@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from fnmap.errors import NotPicklable, ResultsReleased, TaskError
@@ -254,27 +255,31 @@ class Run(Awaited):
         return self.ledger.total
 
     def _iterate(self) -> Iterator[Any]:
+        return chain.from_iterable(self._blocks())  # item by item at C speed
+
+    def _blocks(self) -> Iterator[Iterable[Any]]:
+        """The results in order, as many at a time as lie together."""
         task = 0
         while self._wait_for(task):
             with self._session.lock:
                 found = self._results.part_of(task)
             if found is None:
                 if self.ledger.errors != "skip" and task not in self._results.skipped:
-                    yield self._give(task)
+                    yield (self._give(task),)
                 task += 1
             elif isinstance(found[0].tasks, range) and not found[0].failures:
                 part, start = found
-                yield from self._values(part, start)
+                yield self._values(part, start)
                 task = part.tasks[-1] + 1
             else:
-                yield self._load(*found, task)
+                yield (self._load(*found, task),)
                 task += 1
             self._took(task)
 
-    def _values(self, part: Part, start: int) -> Iterator[Any]:
+    def _values(self, part: Part, start: int) -> Iterable[Any]:
         """The values of a part from a position on, at C speed where they are plain."""
         if not part.values.each:
-            return iter(part.values.plain()[start:])
+            return part.values.plain()[start:] if start else part.values.plain()
         return (self._load(part, position, part.tasks[position]) for position in range(start, len(part.tasks)))
 
     def _load(self, part: Part, position: int, task: int) -> Any:

@@ -9,7 +9,7 @@ from itertools import islice, zip_longest
 from typing import Any, Protocol
 
 from fnmap.errors import NotPicklable, UsageError
-from fnmap.format.payload import NotDumped, Share, Values, is_plain
+from fnmap.format.payload import NotDumped, Plain, Share, Values, is_plain
 from fnmap.format.travel import to_worker
 from fnmap.worker import short_repr
 
@@ -44,11 +44,12 @@ class Items:
     """Items that are all there. They are pickled when a chunk leaves, but for those that might fail to be:
     these are pickled now, so that a bad one is named before anything starts."""
 
-    def __init__(self, items: Sequence[Any], share: Share | None, *, plain: bool | None = None) -> None:
+    def __init__(self, items: Sequence[Any], share: Share | None, *, plain: Plain | None = None) -> None:
         """`plain`: what `is_plain` says of them, if it was asked already."""
         self.items = items
         self._encoded: Values | None = None
-        if not (is_plain(items) if plain is None else plain):
+        self._plain = is_plain(items) if plain is None else plain
+        if not self._plain:
             try:
                 self._encoded = Values.of(items, to_worker, share)
             except NotDumped as error:
@@ -61,8 +62,8 @@ class Items:
         if self._encoded is not None:
             return self._encoded.take(tasks)
         if isinstance(tasks, range) and tasks.step == 1:
-            return Values.of_plain(self.items[tasks.start : tasks.stop])
-        return Values.of_plain([self.items[t] for t in tasks])
+            return Values.of_plain(self.items[tasks.start : tasks.stop], self._plain)
+        return Values.of_plain([self.items[t] for t in tasks], self._plain)
 
     def item(self, task: int) -> Any:
         return self.items[task]

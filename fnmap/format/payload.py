@@ -8,6 +8,7 @@ pickle protocol 5 (numpy, Arrow, pandas, polars) takes part without being known 
 from __future__ import annotations
 
 import io
+import marshal
 import pickle
 import struct
 import threading
@@ -15,6 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import chain
 from typing import Any, Protocol
 
@@ -139,39 +141,50 @@ _SCALARS = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _STANDARD = frozenset({"datetime", "decimal", "fractions", "uuid"})  # their classes load everywhere
 
 
-def is_plain(values: Sequence[Any], depth: int = 3) -> bool:
-    """True when every value is of built-in or standard types all the way down, so that one pickle of the
+class Plain(IntEnum):
+    """What `is_plain` finds; true unless there is a value that might fail to travel."""
+
+    NO = 0
+    YES = 1
+    SCALARS = 2  # numbers, texts, bytes and None, many of them: marshal will do, which is faster than pickle
+
+
+def is_plain(values: Sequence[Any], depth: int = 3) -> Plain:
+    """YES when every value is of built-in or standard types all the way down, so that one pickle of the
     whole list can neither fail here nor at the reader. Looks at types only, at C speed."""
     if isinstance(values, range):
-        return True
+        return Plain.SCALARS
     if len(values) <= FEW:
-        for value in values:  # noqa: SIM110 - a loop, for this is on the path of a single call
+        for value in values:
             if type(value) not in _SCALARS and not _is_plain_value(value, depth):
-                return False
-        return True
+                return Plain.NO
+        return Plain.YES
     kinds = set(map(type, values)) - _SCALARS
+    if not kinds:
+        return Plain.SCALARS
     nested = kinds & {tuple, list, dict}
     if any(kind.__module__ not in _STANDARD for kind in kinds - nested) or (nested and not depth):
-        return False
+        return Plain.NO
     for kind in nested:
         whole: list[Any] = [v for v in values if type(v) is kind]
         inner = list(chain.from_iterable(whole))  # of dicts, the keys
         if kind is dict:
             inner += chain.from_iterable(d.values() for d in whole)
         if not is_plain(inner, depth - 1):
-            return False
-    return True
+            return Plain.NO
+    return Plain.YES
 
 
 def _is_plain_value(value: Any, depth: int) -> bool:
     kind = type(value)
     if kind is dict:
-        return depth > 0 and is_plain([*value, *value.values()], depth - 1)
+        return depth > 0 and bool(is_plain([*value, *value.values()], depth - 1))
     if kind is tuple or kind is list:
-        return depth > 0 and is_plain(value, depth - 1)
+        return depth > 0 and bool(is_plain(value, depth - 1))
     return kind.__module__ in _STANDARD
 
 
+NO_REFERENCES = 2  # the version of marshal's format that does not look whether an object came before
 FEW = 8  # values are looked at one by one; more of them, kind by kind
 
 
@@ -195,9 +208,9 @@ def common_object(at: int) -> Any:
 class Values:
     """A sequence of values, each of which can be loaded, or fail to load, by itself.
 
-    Plain values (see `is_plain`) are one pickle of a list; others are a pickle each, in one frame with
-    their offsets, so that a slice is cheap and a value that cannot be read spoils no other. Classes that
-    travel by value are pickled once, in front.
+    Plain values (see `is_plain`) are one pickle of a list, or what marshal makes of it; others are a pickle
+    each, in one frame with their offsets, so that a slice is cheap and a value that cannot be read spoils no
+    other. Classes that travel by value are pickled once, in front.
     """
 
     __slots__ = ("_buffers", "_common", "_counts", "_length", "_list", "_offsets", "_pickled")
@@ -225,8 +238,8 @@ class Values:
         on_error: Callable[[int, Exception], None] | None = None,
     ) -> Values:
         """Encode. A value that cannot be pickled raises NotDumped, or is told to `on_error` and is None."""
-        if is_plain(values):
-            return cls.of_plain(values)
+        if plain := is_plain(values):
+            return cls.of_plain(values, plain)
         out, sink = io.BytesIO(), _Sink(share)
         offsets, counts = array("q", [0]), array("q", [0])
         with dumping(out, sink.take) as dumper:
@@ -248,9 +261,12 @@ class Values:
         return cls(out.getbuffer(), len(values), offsets, counts, common, sink.frames)
 
     @classmethod
-    def of_plain(cls, values: Sequence[Any]) -> Values:
+    def of_plain(cls, values: Sequence[Any], plain: Plain = Plain.YES) -> Values:
         """Encode values of which `is_plain` is known."""
-        return cls(pickle.dumps(values if type(values) is list else list(values), 5), len(values))
+        whole = values if type(values) is list else list(values)
+        if plain is Plain.SCALARS:
+            return cls(marshal.dumps(whole, NO_REFERENCES), len(whole))
+        return cls(pickle.dumps(whole, 5), len(whole))
 
     def __len__(self) -> int:
         return self._length
@@ -329,7 +345,8 @@ class Values:
     def plain(self) -> list[Any]:
         """All values of a plain sequence, loaded once."""
         if self._list is None:
-            self._list = pickle.loads(self._pickled)
+            loads = pickle.loads if is_pickle(self._pickled) else marshal.loads
+            self._list = loads(self._pickled)
             self._pickled = b""  # the list is all there is to keep
         return self._list
 
