@@ -208,6 +208,7 @@ class Session:
             for stage in stages:
                 stage.party = party
                 stage.check_over()
+            self._set_timer(math.inf)
         for stage in stages:
             if stage.over:  # there was nothing to do
                 self.tell(stage)
@@ -332,6 +333,7 @@ class Session:
             limits, floor = self.compute.limits, getattr(self._pumping, "floor", 0)
             full = self._busy >= limits.slots and not limits.in_process
             if self.closed or (full and self._busy >= limits.slots + limits.ahead):
+                self._set_timer(math.inf)
                 return None
             now = clock.now()
             if now < self._held_until:
@@ -339,8 +341,7 @@ class Session:
                 return None
             picked = self._board.next(now, since=floor, within_s=AHEAD_S if full else None)
             if picked is None:
-                if not full:  # else the next answer asks again
-                    self._set_timer()
+                self._set_timer(math.inf if full else None)  # the next answer asks again
                 return None
             self._busy += 1
             return picked[1:]
@@ -408,10 +409,12 @@ class Session:
             stage.party.out -= 1
 
     def _set_timer(self, wake_at: float | None = None) -> None:
+        """Wake at that time (default: when a stage wants to be asked again), or earlier to say that a run lives."""
         wake_at = self._board.wake_at() if wake_at is None else wake_at
+        wake_at = math.inf if wake_at is None else wake_at
         if any(durable.live is not None for durable in self.durables):
-            wake_at = min(wake_at or math.inf, clock.now() + BEAT_S)
-        if wake_at is not None and (self._wakes_at is None or wake_at < self._wakes_at):
+            wake_at = min(wake_at, clock.now() + BEAT_S)
+        if wake_at < (math.inf if self._wakes_at is None else self._wakes_at):
             self._wakes_at = wake_at
             self._alarm.set(wake_at, self._wake)
 
@@ -421,6 +424,10 @@ class Session:
             lively = [durable for durable in self.durables if durable.live is not None]
         for durable in lively:
             self._beat(durable)
+        with self.lock:
+            if self._busy and self.compute.limits.in_process:  # the thread that runs the call goes on after it
+                self._set_timer(math.inf)
+                return
         self.pump()
 
     def _beat(self, durable: Durable) -> None:
