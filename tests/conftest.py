@@ -12,7 +12,7 @@ from gates import Gate
 
 import fnmap
 
-PATIENCE_S = 10  # a test of these folders that takes longer hangs
+PATIENCE_S = 10  # a test of these folders that takes longer hangs, unless its module says otherwise
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +21,9 @@ def patience(request):
     if request.path.parent.name not in ("api", "local"):
         yield
         return
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"hangs: over {PATIENCE_S} s"))
-    signal.alarm(PATIENCE_S)
+    seconds = getattr(request.module, "PATIENCE_S", PATIENCE_S)
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"hangs: over {seconds} s"))
+    signal.alarm(seconds)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
