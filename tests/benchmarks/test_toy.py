@@ -10,6 +10,7 @@ from benchmarks import ROOT
 from benchmarks.peers import Fnmap, System
 from benchmarks.plan_scale import Plan
 from benchmarks.question import WrongAnswer
+from benchmarks.resume import ResumedMap
 from benchmarks.table import QUESTIONS, load
 
 pytestmark = pytest.mark.skipif(
@@ -59,6 +60,13 @@ class ForgetfulPlan(Plan):
             super().settle(flow, stage, tasks)
 
 
+class Mixed(ResumedMap):
+    """A run that was taken up in the wrong place."""
+
+    def results(self, run):
+        return super().results(run)[::-1]
+
+
 def measured(system, question):
     figures = {}
     for part in question.parts:
@@ -82,7 +90,7 @@ def test_a_toy_run_keeps_a_row_for_each_system(name, tmp_path):
     assert all(row["versions"]["fnmap"] and row["python"] and row["cores"] for row in rows)
 
 
-@pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in ("killed_worker", "plan_scale")])
+@pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in ("killed_worker", "plan_scale", "resume")])
 def test_a_wrong_answer_is_noticed(name):
     with pytest.raises(WrongAnswer):
         measured(Wrong(1), load(name))
@@ -96,3 +104,8 @@ def test_results_in_the_wrong_place_are_noticed_when_a_worker_was_killed():
 def test_a_plan_of_which_some_is_left_is_noticed():
     with pytest.raises(WrongAnswer):
         measured(ForgetfulPlan(1), load("plan_scale"))
+
+
+def test_results_in_the_wrong_place_are_noticed_when_the_driver_was_killed():
+    with pytest.raises(WrongAnswer):
+        measured(Mixed(2), load("resume"))
