@@ -140,8 +140,7 @@ def price_deal(
     Pure: the same arguments give the same result in any process and any order, and deals on a loss set see
     the same losses. Raises ModelError naming the deal and what is unknown or out of range.
     """
-    subject = _subject(deal, loss_sets, _rate(deal, fx), years=years, views=views, seed=seed)
-    paid = _apply(deal, subject)
+    subject, paid = recoveries(deal, loss_sets=loss_sets, fx=fx, years=years, views=views, seed=seed)
     layers = tuple(_price(layer, paid, k, views, loads or Loads()) for k, layer in enumerate(deal.layers))
     total = paid.layer_loss.sum(axis=0)
     el, sd = aal_sd(total)
@@ -160,6 +159,14 @@ def price_deal(
         premium=sum(x.premium for x in layers),
         layers=layers,
     )
+
+
+def recoveries(
+    deal: Deal, *, loss_sets: Mapping[int, Elt], fx: Mapping[str, float] | None, years: int, views: int, seed: int
+) -> tuple[Yelt, YltResult]:
+    """The simulated subject losses of `deal`, and what its layers pay of them; arguments as of `price_deal`."""
+    subject = _subject(deal, loss_sets, _rate(deal, fx), years=years, views=views, seed=seed)
+    return subject, _apply(deal, subject)
 
 
 def _rate(deal: Deal, fx: Mapping[str, float] | None) -> float:
