@@ -62,8 +62,8 @@ def _info(store: Store, name: str, plan: Mapping[str, Any]) -> RunInfo:
 
 def _state(store: Store, name: str, plan: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     driver = last_driver(store, name, plan)
-    end = read_end(store, name)
-    if end is not None and end["driver"] == driver.number:
+    end = read_end(store, name, driver.number)
+    if end is not None:
         return end["state"], end
     return ("running" if may_live(driver.owner) else "interrupted"), {}
 

@@ -91,10 +91,10 @@ class Durable:
         if clock.now() - self._begun >= BEAT_S:
             self._check_mine()
         end = {
-            "driver": self.number, "state": status.state, "total": status.total, "done": status.done,
-            "failed": status.failed, "at": time.time(),
+            "state": status.state, "total": status.total, "done": status.done, "failed": status.failed,
+            "at": time.time(),
         }  # fmt: skip
-        self.store.put(keys.end(self.name), json.dumps(end).encode())
+        self.store.put(keys.end(self.name, self.number), json.dumps(end).encode())
 
 
 def begin(

@@ -47,9 +47,9 @@ def claim(store: Store, name: str, plan: Mapping[str, Any], *, silent: Driver | 
     `silent`: a driver on another host that was watched for DEAD_S and said nothing.
     """
     last = last_driver(store, name, plan)
-    ended = read_end(store, name)
+    ended = read_end(store, name, last.number)
     alive = may_live(last.owner) and last.owner != me() and last != silent
-    if alive and (ended is None or ended["driver"] != last.number):
+    if alive and ended is None:
         raise RunBusy(
             f"name={name!r}: the process {last.owner} drives that run, or did so on a host that cannot be asked from"
             f" here. attach({name!r}) follows it, and its retry() takes over once it is dead"
@@ -83,10 +83,10 @@ def committed(store: Store, name: str) -> list[str]:
             return sorted(found, key=keys.place_of_part)
 
 
-def read_end(store: Store, name: str) -> dict[str, Any] | None:
-    """What became of the run the last time that it ended."""
+def read_end(store: Store, name: str, number: int) -> dict[str, Any] | None:
+    """What became of the run the last time that it ended under the driver of that number."""
     try:
-        end: dict[str, Any] = json.loads(store.get(keys.end(name)))
+        end: dict[str, Any] = json.loads(store.get(keys.end(name, number)))
     except MissingKey:
         return None
     return end

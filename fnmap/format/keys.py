@@ -4,7 +4,7 @@ run/<run>/plan        what was asked for: a JSON head, the pickled function, the
 run/<run>/driver.<n>  who took up the run for the n-th time after the first; created exclusively
 run/<run>/adopted.<n> the parts of earlier drivers that this one took over (JSON)
 run/<run>/beat.<n>    what it says while it lives, for those who cannot ask its host
-run/<run>/end         what became of it (JSON), rewritten when the run ends again
+run/<run>/end.<n>     what became of it under that driver (JSON), rewritten when the run ends again
 part/<h>/<run>/<stage>.<driver>.<chunk>.parquet     the one result of a chunk; <h> spreads the keys
 cache/<h>/<identity>/<stamp>.<token>.<run>.<which>  keys of tasks and where their results are; <which> is
                       the first hex digit of the keys, <h> too, or "all" where there are few
@@ -58,8 +58,9 @@ def place_of_part(key: str) -> tuple[int, int, int]:
     return int(stage), int(driver_number), int(chunk)
 
 
-def end(run: str) -> str:
-    return f"run/{run}/end"
+def end(run: str, number: int) -> str:
+    """What became of the run under the driver of that number."""
+    return f"run/{run}/end.{number:06d}"
 
 
 def run_of(key: str) -> str:

@@ -251,7 +251,7 @@ def test_a_call_costs_a_plan_a_part_and_an_end():
 def test_a_run_whose_driver_had_no_time_to_write_its_end_is_done(tmp_path):
     with fnmap.Session(on="inline", store=tmp_path) as session:
         session.map(abs, [-1, -2], name="n", chunksize=1).wait()
-    FileStore(tmp_path).delete([keys.end("n")])
+    FileStore(tmp_path).delete([keys.end("n", 0)])
     with fnmap.Session(on="inline", store=tmp_path) as session:
         run = session.attach("n")
         assert (run.status.state, list(run)) == ("done", [1, 2])

@@ -8,6 +8,7 @@ import fnmap
 from fnmap.errors import RunBusy, RunError, RunTakenOver, UsageError
 from fnmap.format import keys
 from fnmap.lease import DEAD_S, claim, committed, last_driver, say_alive
+from fnmap.ledger import Status
 from fnmap.storage.files import FileStore
 from fnmap.storage.memory import MemoryStore
 
@@ -171,6 +172,16 @@ def test_a_driver_elsewhere_is_busy_until_it_was_silent_for_long():
         claim(store, "n", PLAN, silent=heard)  # it has said something since
     assert claim(store, "n", PLAN, silent=last_driver(store, "n", PLAN)) == 1
     assert DEAD_S > 0
+
+
+def test_a_run_that_ended_is_not_undone_by_the_end_of_a_driver_before(tmp_path):
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        run = session.map(square, range(3), name="n")
+        assert run.wait()
+        FileStore(tmp_path).create(keys.driver("n", 1), b"elsewhere.1.1")
+        FileStore(tmp_path).put(keys.end("n", 1), b'{"state": "done", "done": 3, "failed": 0}')
+        run.ledger.durable.end(Status("cancelled", 3, 1, 0, 0, 2))  # it looked in vain for another driver, a moment ago
+        assert [(info.state, info.done) for info in session.runs()] == [("done", 3)]
 
 
 def test_a_driver_that_was_taken_over_is_told(tmp_path, monkeypatch, gate):
