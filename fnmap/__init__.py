@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fnmap import errors
-    from fnmap.api import attach, close, map, map_reduce, plan, runs, starmap, submit, use  # noqa: A004 - as the builtin
+    from fnmap.api import attach, close, gc, map, map_reduce, plan, runs, starmap, submit, use  # noqa: A004 - as the builtin
     from fnmap.errors import FnmapError, TaskError
     from fnmap.executor import Executor
     from fnmap.plan_file import load_plan
@@ -33,6 +33,7 @@ __all__ = [
     "attach",
     "close",
     "errors",
+    "gc",
     "load_plan",
     "map",
     "map_reduce",
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fnmap.api": "attach close map map_reduce plan runs starmap submit use",
+    "fnmap.api": "attach close gc map map_reduce plan runs starmap submit use",
     "fnmap.errors": "FnmapError TaskError",
     "fnmap.executor": "Executor",
     "fnmap.plan_file": "load_plan",

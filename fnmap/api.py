@@ -19,6 +19,9 @@ from fnmap.session import Session
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from fnmap.collect import Collected
     from fnmap.plan_run import PlanRun
     from fnmap.plans import Plan
 
@@ -178,6 +181,15 @@ def attach(run_id: str, *, on: str | Compute | None = None, store: str | Path | 
 def runs(*, store: str | Path | Store | None = None) -> list[Any]:
     """What is in the store: a RunInfo for each named run, newest first."""
     return session_for(None, store).runs()
+
+
+def gc(
+    older_than: str | float | timedelta, *, store: str | Path | Store | None = None, dry_run: bool = False
+) -> Collected:
+    """Delete named runs that have ended before that time, or whose driver is dead and was last heard of before it:
+    "7d", "12h", "30m", seconds, or a timedelta. Live runs stay, and parts in which cached results are. Returns what was
+    deleted; with `dry_run`, what would be."""
+    return session_for(None, store).gc(older_than, dry_run=dry_run)
 
 
 def close() -> None:

@@ -12,10 +12,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from fnmap import build, clock
-from fnmap.durable import hold, live_here, read_kept, read_plan, stored_parts
-from fnmap.errors import RunNotFound, StoreError
+from fnmap.durable import hold, live_here, read_kept, stored_parts
+from fnmap.errors import RunError, RunNotFound, StoreError
 from fnmap.format import keys
-from fnmap.lease import DEAD_S, Driver, claim, last_driver, read_end
+from fnmap.lease import DEAD_S, Driver, claim, committed, last_driver, read_end, read_plan
 from fnmap.options import MapOptions
 from fnmap.planning.policy import ChunkPolicy, Retry
 from fnmap.planning.schedule import Schedule, State
@@ -65,7 +65,7 @@ def _state(store: Store, name: str, plan: Mapping[str, Any]) -> tuple[str, Mappi
     end = read_end(store, name, driver.number)
     if end is not None:
         return end["state"], end
-    return ("running" if may_live(driver.owner) else "interrupted"), {}
+    return ("running" if may_live(driver.owner) and not driver.collects else "interrupted"), {}
 
 
 def attach(session: Session, name: str) -> Run | PlanRun:
@@ -78,7 +78,7 @@ def attach(session: Session, name: str) -> Run | PlanRun:
         return live
     plan = read_plan(store, name)
     if plan is None:
-        known = ", ".join(sorted({keys.run_of(k) for k in store.list("run/")})[:20]) or "none"
+        known = ", ".join(sorted(info.name for info in list_runs(store))[:20]) or "none"
         raise RunNotFound(f"no run named {name!r} in {store!r}; there: {known}")
     kind = _AttachedPlan if plan["form"] == "plan" else _AttachedMap
     return kind(session, name, plan).run
@@ -156,7 +156,10 @@ class _Attached:
 
     def claim(self) -> int:
         """Become the run's driver."""
-        return claim(self.store, self.name, self.plan, silent=self._silent and self._silent[0])
+        number = claim(self.store, self.name, self.plan, silent=self._silent and self._silent[0])
+        if self._seen.difference(committed(self.store, self.name)):  # whoever began to delete it died over that
+            raise RunError(f"run {self.name!r}: some results were deleted; attach({self.name!r}) anew")
+        return number
 
 
 class _AttachedMap(_Attached):

@@ -84,6 +84,16 @@ def compact(store: Store, identity: str) -> int:
     return len(replaced)
 
 
+def parts_in_use(store: Store) -> set[str]:
+    """The parts in which results are that entries refer to, of all functions."""
+    while True:
+        names = sorted(_settled(lambda: {*store.list(keys.CACHE)}))
+        try:
+            return {part for _, manifest in _read(store, names) for part in manifest.parts}
+        except MissingKey:  # merged into another since it was listed
+            continue
+
+
 def _lookup(store: Store, identity: str, wanted: NDArray[np.uint64], *, skip_missing: bool) -> Found:
     import numpy as np
 
@@ -141,18 +151,23 @@ class _Parts:
 
 
 def _listed(store: Store, identity: str, digits: Iterable[str]) -> list[str]:
-    """The manifests that may have keys of these digits, the newest first. Listed until two lists agree: a list
-    that is made while another process compacts may show neither what was merged nor what it was merged into."""
+    """The manifests that may have keys of these digits, the newest first."""
     prefixes = [keys.cached(identity, digit) for digit in sorted({*digits, keys.cached_home(identity)})]
 
     def once() -> set[str]:
         return set(itertools.chain.from_iterable(_at_once(lambda p: list(store.list(p)), prefixes)))
 
+    wanted = {*digits, _ALL}
+    return sorted((name for name in _settled(once) if _which(name) in wanted), key=_group, reverse=True)
+
+
+def _settled(once: Callable[[], set[str]]) -> set[str]:
+    """A list that was made until two agree: one that is made while another process compacts may show neither what was
+    merged nor what it was merged into."""
     before = once()
     while (now := once()) != before:
         before = now
-    wanted = {*digits, _ALL}
-    return sorted((name for name in now if _which(name) in wanted), key=_group, reverse=True)
+    return now
 
 
 def _read(store: Store, names: Sequence[str], *, skip_missing: bool = False) -> Iterator[tuple[str, Manifest]]:

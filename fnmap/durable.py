@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fnmap import clock
-from fnmap.errors import MissingKey, RunBusy, RunError, RunTakenOver, StoreError, UsageError
+from fnmap.errors import RunBusy, RunError, RunNotFound, RunTakenOver, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
 from fnmap.format.payload import Frame, Ref, Values, pack, unpack
 from fnmap.format.travel import dump_function, to_worker
-from fnmap.lease import BEAT_S, claim, committed, is_last, say_alive
+from fnmap.lease import BEAT_S, begin_again, claim, committed, is_last, read_plan, say_alive
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.run import Run, Status
 from fnmap.source import Items
@@ -79,6 +79,14 @@ class Durable:
         self._beats += 1
         say_alive(self.store, self.name, self.number, self._beats)
 
+    def reopen(self, run: Run | PlanRun, session: Session) -> None:
+        """The run had ended and is driven again. Raises RunTakenOver if another has taken it up, or deletes it: this
+        one says that it lives and looks then, and that one takes its number and listens then."""
+        live(run, self, session)
+        self._beats += 1
+        say_alive(self.store, self.name, self.number, self._beats)
+        self._check_mine()
+
     def _check_mine(self) -> None:
         if not is_last(self.store, self.name, self.number):
             raise RunTakenOver(
@@ -106,12 +114,13 @@ def begin(
     with _live_lock:
         check_not_live_here(store, name)
         total = None if source is None else len(source)
-        number = 0
-        head = _new_plan(run.function, total, job)
-        if not create_parts(store, keys.plan(name), pack([head, *_kept(fn, kwargs, job, source)])):
-            plan = read_plan(store, name)
-            if plan is None:
-                raise RunBusy(f"name={name!r}: somebody has just deleted the run of that name; try again")
+        kept = pack([_new_plan(run.function, total, job), *_kept(fn, kwargs, job, source)])
+        if create_parts(store, keys.plan(name), kept):
+            number = 0
+        elif (plan := read_plan(store, name)) is None:
+            number = begin_again(store, name)
+            store.put(keys.plan(name), b"".join(kept))
+        else:
             _check_same(plan, name, run.function, total)
             _check_same_items(store, name, source)
             number = claim(store, name, plan)
@@ -148,19 +157,12 @@ def check_not_live_here(store: Store, name: str) -> None:
         )
 
 
-def read_plan(store: Store, name: str) -> dict[str, Any] | None:
-    """What was asked for under this name, if anything."""
-    try:
-        frames = unpack(open_object(store, keys.plan(name)))
-    except MissingKey:
-        return None
-    plan: dict[str, Any] = json.loads(bytes(_body(frames[0])))
-    return plan
-
-
 def read_kept(store: Store, name: str) -> tuple[Sequence[Frame], list[Any] | None]:
     """The pickled function of a named run, and its items; None if they came from an iterator."""
-    _, count, *frames = unpack(open_object(store, keys.plan(name)))
+    _, *rest = unpack(open_object(store, keys.plan(name)))
+    if not rest:
+        raise RunNotFound(f"no run named {name!r}: it was deleted")
+    count, *frames = rest
     functions = int.from_bytes(_body(count), "little")
     sent = frames[functions:]
     items = list(Values.from_frames(sent, lambda key: open_object(store, key))) if sent else None

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnmap.durable import Durable, check_not_live_here, live, read_plan, same_items
-from fnmap.errors import RunBusy, UsageError
+from fnmap.durable import Durable, check_not_live_here, live, same_items
+from fnmap.errors import UsageError
 from fnmap.format import keys
 from fnmap.format.payload import pack, unpack
 from fnmap.format.travel import dumps
-from fnmap.lease import claim
+from fnmap.lease import begin_again, claim, read_plan
 from fnmap.storage.base import Store, create_parts, open_object
 from fnmap.storage.owner import me
 
@@ -29,11 +29,14 @@ def begin_plan(run: PlanRun, store: Store) -> int:
     UsageError if the name belongs to another plan."""
     name = keys.check_name(run.id)
     check_not_live_here(store, name)
-    if create_parts(store, keys.plan(name), pack([_head(run.plan), dumps(run.plan)])):
+    kept = pack([_head(run.plan), dumps(run.plan)])
+    if create_parts(store, keys.plan(name), kept):
         return 0
     head = read_plan(store, name)
     if head is None:
-        raise RunBusy(f"name={name!r}: somebody has just deleted the run of that name; try again")
+        number = begin_again(store, name)
+        store.put(keys.plan(name), b"".join(kept))
+        return number
     if head["form"] != "plan":
         raise UsageError(f"name={name!r} belongs to a run of {head['function']}, not of a plan; choose another name")
     _check_same(read_planned(store, name), run.plan, name)

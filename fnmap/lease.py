@@ -7,38 +7,62 @@ of them it adopts. From the claim on, only those count of the earlier drivers, a
 
 A reader that saw parts before the claim saw parts that are adopted: they were there when they were listed. So what
 was read once does not change.
+
+Who deletes a run becomes its last driver first, and leaves that number behind: see `collect`.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fnmap.errors import MissingKey, RunBusy
+from fnmap.errors import MissingKey, RunBusy, RunNotFound
 from fnmap.format import keys
-from fnmap.storage.base import Store
+from fnmap.format.payload import unpack
+from fnmap.storage.base import Store, open_object
 from fnmap.storage.owner import is_here, may_live, me
 
 BEAT_S = 5.0  # a driver that lives longer says so at such intervals, for those who cannot ask its host
+DELETED = "deleted"  # the form of a plan of which nothing but its last driver's number is left
+COLLECTS = "collects "  # stands before the process of a driver that deletes the run
 DEAD_S = 6 * BEAT_S  # one that said nothing for so long is taken for dead
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """The latest driver of a run: its number, its process, and what it said last."""
+    """The latest driver of a run: its number, its process, and what it said last. `collects`: it deletes the run."""
 
     number: int
     owner: str
     beat: str = ""
+    collects: bool = False
+
+
+def read_plan(store: Store, name: str) -> dict[str, Any] | None:
+    """What was asked for under this name, if anything."""
+    head = read_head(store, name)
+    return None if head is None or head["form"] == DELETED else head
+
+
+def read_head(store: Store, name: str) -> dict[str, Any] | None:
+    """The head of the plan, also of one that was deleted."""
+    try:
+        frames: Any = unpack(open_object(store, keys.plan(name)))
+    except MissingKey:
+        return None
+    head: dict[str, Any] = json.loads(bytes(frames[0]))
+    return head
 
 
 def last_driver(store: Store, name: str, plan: Mapping[str, Any]) -> Driver:
     """The latest driver of a run. The first is named in the plan."""
     number = _last_number(store, name)
-    owner = store.get(keys.driver(name, number)).decode() if number else str(plan["owner"])
-    return Driver(number, owner, "" if is_here(owner) else _beat(store, name, number))
+    said = store.get(keys.driver(name, number)).decode() if number else str(plan["owner"])
+    owner = said.removeprefix(COLLECTS)
+    return Driver(number, owner, "" if is_here(owner) else _beat(store, name, number), collects=said != owner)
 
 
 def claim(store: Store, name: str, plan: Mapping[str, Any], *, silent: Driver | None = None) -> int:
@@ -48,19 +72,58 @@ def claim(store: Store, name: str, plan: Mapping[str, Any], *, silent: Driver | 
     """
     last = last_driver(store, name, plan)
     ended = read_end(store, name, last.number)
-    alive = may_live(last.owner) and last.owner != me() and last != silent
+    alive = may_live(last.owner) and (last.collects or last.owner != me()) and last != silent
+    if alive and last.collects:
+        raise RunBusy(f"name={name!r}: the process {last.owner} is just deleting that run")
     if alive and ended is None:
         raise RunBusy(
             f"name={name!r}: the process {last.owner} drives that run, or did so on a host that cannot be asked from"
             f" here. attach({name!r}) follows it, and its retry() takes over once it is dead"
         )
     number = last.number + 1
-    if not store.create(keys.driver(name, number), me().encode()):
-        raise RunBusy(f"name={name!r}: another process has just taken up that run")
+    _become(store, name, number)
+    if last.collects and read_plan(store, name) is None:
+        unclaim(store, name, number)
+        raise RunNotFound(f"no run named {name!r}: it was deleted")
     driver, before = _adopted(store, name, number - 1)  # those after it have begun nothing
     adopted = sorted(key for key in _of_all(store, name) if _counts(key, _View(driver - 1, before)))
     store.create(keys.adopted(name, number), json.dumps(adopted).encode())
     return number
+
+
+def begin_again(store: Store, name: str) -> int:
+    """The number of the first driver of a run whose name was that of another, which was deleted: larger than any of
+    its drivers', so that what zombies of those commit does not count. Raises RunBusy if another is first."""
+    last = _last_number(store, name)
+    if not last:
+        raise RunBusy(f"name={name!r}: somebody has just deleted the run of that name; try again")
+    store.create(keys.adopted(name, last + 1), b"[]")  # before there is such a driver: it never adopts anything
+    _become(store, name, last + 1)
+    return last + 1
+
+
+def claim_to_delete(store: Store, name: str, seen: Driver) -> int:
+    """Become the last driver of a run, in order to delete it. Raises RunBusy if `seen` is not the last one."""
+    _become(store, name, seen.number + 1, COLLECTS)
+    return seen.number + 1
+
+
+def unclaim(store: Store, name: str, number: int) -> None:
+    """Let the driver of that number, which has committed nothing, never have been."""
+    store.delete([keys.driver(name, number), keys.beat(name, number)])
+
+
+def heard_at(store: Store, name: str, number: int, plan: Mapping[str, Any]) -> float | None:
+    """When the driver of that number was last heard of, in seconds since 1970; None if that is not known."""
+    beat = _beat(store, name, number).split()
+    return float(beat[1]) if len(beat) == 2 else float(plan["started"]) if number == 0 else None
+
+
+def _become(store: Store, name: str, number: int, how: str = "") -> None:
+    """Take that number, and say since when."""
+    say_alive(store, name, number, 0)
+    if not store.create(keys.driver(name, number), (how + me()).encode()):
+        raise RunBusy(f"name={name!r}: another process has just taken up that run")
 
 
 def is_last(store: Store, name: str, number: int) -> bool:
@@ -70,7 +133,7 @@ def is_last(store: Store, name: str, number: int) -> bool:
 
 def say_alive(store: Store, name: str, number: int, beat: int) -> None:
     """What a driver says from time to time."""
-    store.put(keys.beat(name, number), str(beat).encode())
+    store.put(keys.beat(name, number), f"{beat} {time.time():.3f}".encode())
 
 
 def committed(store: Store, name: str) -> list[str]:

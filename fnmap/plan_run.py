@@ -126,6 +126,8 @@ class PlanRun(Awaited):
         for run in self.runs.values():
             run.ledger.finish_telling()
         take_up, self.take_up, self._ended = self.take_up, None, 0
+        if take_up is None and self.durable is not None:
+            self.durable.reopen(self, self.session)
         stages = [run.ledger.stage for run in self.runs.values()] if take_up is None else take_up()
         for run, stage in zip(self.runs.values(), stages, strict=True):
             run.ledger.reopen(stage, resume=False)

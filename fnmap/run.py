@@ -207,6 +207,8 @@ class Run(Awaited):
             raise ResultsReleased("the items of an iterator are not kept; map a list to be able to retry")
         take_up, self.take_up = self.take_up, None
         self.ledger.finish_telling()
+        if take_up is None and self.ledger.durable is not None:
+            self.ledger.durable.reopen(self, self._session)
         self.ledger.reopen(self.ledger.stage if take_up is None else take_up())
         self._session.drive(self.ledger.stage)
         return self

@@ -49,7 +49,10 @@ from fnmap.stage import Stage
 from fnmap.storage.base import Store, Sweep
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from fnmap.attached import RunInfo
+    from fnmap.collect import Collected
     from fnmap.durable import Durable
     from fnmap.plan_run import PlanRun
     from fnmap.plans import Plan
@@ -161,6 +164,12 @@ class Session:
         from fnmap.attached import list_runs
 
         return list_runs(self.store)
+
+    def gc(self, older_than: str | float | timedelta, *, dry_run: bool = False) -> Collected:
+        """As `fnmap.gc`, of this session's store."""
+        from fnmap.collect import collect
+
+        return collect(self.store, older_than, dry_run=dry_run)
 
     # -- what is bound ---------------------------------------------------------------------------------
 

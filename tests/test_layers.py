@@ -22,6 +22,7 @@ LEVELS = [
         "mapping",
         "lone",
         "awaited",
+        "collect",
         "build",
         "durable",
         "durable_plan",

@@ -1,6 +1,7 @@
 """Every key in a store, in one place.
 
-run/<run>/plan        what was asked for: a JSON head, the pickled function, the pickled items
+run/<run>/plan        what was asked for: a JSON head, the pickled function, the pickled items; of a run that was
+                      deleted, a head that says so
 run/<run>/driver.<n>  who took up the run for the n-th time after the first; created exclusively
 run/<run>/adopted.<n> the parts of earlier drivers that this one took over (JSON)
 run/<run>/beat.<n>    what it says while it lives, for those who cannot ask its host
@@ -19,6 +20,7 @@ import zlib
 from fnmap.errors import UsageError
 
 SPREAD = "0123456789abcdef"
+CACHE = "cache/"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -91,7 +93,7 @@ def part_prefix(part: str) -> str:
 
 def cached(identity: str, digit: str) -> str:
     """Where the manifests are whose keys begin with this hex digit."""
-    return f"cache/{digit}/{identity}/"
+    return f"{CACHE}{digit}/{identity}/"
 
 
 def cached_home(identity: str) -> str:
