@@ -108,28 +108,30 @@ class _Attached:
 
     def look(self) -> str:
         """Take in what is new; what the run's state is by now."""
-        state = self._state()  # before the parts: a run that has ended has them all
+        state, end = self._state()  # before the parts: a run that has ended has them all
         for key, tasks, report in stored_parts(self.store, self.name, self._seen):
             self._seen.add(key)
             with self.session.lock:
                 self._absorb(keys.place_of_part(key)[0], Part(tasks, report.values, report.failures, key))  # type: ignore[arg-type]
         if self.plan["total"] is not None and self._done == self.plan["total"]:
             state = "done"  # whether or not its driver had the time to say so
+        elif state == "done" and self._done < end["done"]:
+            state = "interrupted"  # a part was damaged since
         if state != "running":
             for run in self.runs:
                 run.ledger.show_end(state)
         return state
 
-    def _state(self) -> str:
-        state, _ = _state(self.store, self.name, self.plan)
+    def _state(self) -> tuple[str, Mapping[str, Any]]:
+        state, end = _state(self.store, self.name, self.plan)
         if state != "running":
-            return state
+            return state, end
         driver, now = last_driver(self.store, self.name, self.plan), clock.now()
         if is_here(driver.owner):
-            return state
+            return state, end
         if self._silent is None or self._silent[0] != driver:
             self._silent = driver, now
-        return "interrupted" if now - self._silent[1] > DEAD_S else state
+        return ("interrupted" if now - self._silent[1] > DEAD_S else state), end
 
     def _absorb(self, number: int, part: Part) -> None:
         ledger, schedule = self.runs[number].ledger, self.schedules[number]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -64,8 +65,9 @@ def _file(kind: type[Any], rows: int, bodies: Sequence[bytes], limits: bytes, me
 def _page(rows: int, body: bytes) -> bytes:
     """A page of values, none of which is null."""
     counts, levels = _counts(rows)
-    size = _int(len(levels) + len(body))
-    return b"".join((_fields((1, _I32, b"\0"), (2, _I32, size), (3, _I32, size), (5, _STRUCT, counts)), levels, body))
+    size, check = _int(len(levels) + len(body)), _signed(zlib.crc32(body, zlib.crc32(levels)))
+    head = _fields((1, _I32, b"\0"), (2, _I32, size), (3, _I32, size), (4, _I32, check), (5, _STRUCT, counts))
+    return b"".join((head, levels, body))
 
 
 @lru_cache(maxsize=MOST_TASKS)
@@ -140,6 +142,11 @@ def _text(value: bytes) -> bytes:
 def _int(value: int) -> bytes:
     """An integer >= 0."""
     return _varint(value << 1)
+
+
+def _signed(bits: int) -> bytes:
+    """The integer that 32 bits stand for."""
+    return _varint((bits << 1 ^ (0xFFFFFFFF if bits >> 31 else 0)) & 0xFFFFFFFF)
 
 
 def _varint(value: int) -> bytes:

@@ -241,6 +241,30 @@ def test_results_of_a_named_run_may_be_large_and_of_any_kind(kept):
     assert [(n, a.sum()) for n, a in again] == [(10, 15.0), (300_000, 450_000.0)]
 
 
+DAMAGES = {
+    "cut": lambda body: body[:-1],
+    "empty": lambda body: b"",
+    "a hole": lambda body: body[:100] + bytes(64) + body[164:],
+    "one bit": lambda body: body[:120] + bytes([body[120] ^ 1]) + body[121:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("fn", [lambda x: x * x, lambda x: (x, x / 7)], ids=["small", "arrow"])
+def test_a_part_that_was_damaged_is_not_there_and_is_done_again(tmp_path, caplog, fn, damage):
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        session.map(fn, range(100), name="n", chunksize=50).wait()
+    store, (first, _) = FileStore(tmp_path), sorted(parts(FileStore(tmp_path)))
+    store.put(first, damage(bytes(store.get(first))))
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        run = session.attach("n")
+        assert (run.status.state, run.status.done) == ("interrupted", 50)
+        assert "left out and done again" in caplog.text
+        with pytest.raises(RunError, match=r"retry\(\) finishes it"):
+            list(run)
+        assert list(run.retry()) == [fn(x) for x in range(100)]
+
+
 def test_a_call_costs_a_plan_a_part_and_an_end():
     store = CountingStore(MemoryStore())
     with fnmap.Session(on="inline", store=store) as session:

@@ -37,7 +37,7 @@ def from_parquet(buffer: Any) -> Any:
     """The table in a Parquet object, read from any buffer (bytes, memoryview, mmap) where it lies."""
     try:
         source = pa.py_buffer(buffer)
-        with pq.ParquetFile(pa.BufferReader(source)) as file:
+        with pq.ParquetFile(pa.BufferReader(source), page_checksum_verification=True) as file:
             return file.read(use_threads=source.size > _THREADS_BYTES)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"a result object cannot be read as Parquet: {error}") from error
@@ -53,6 +53,7 @@ def _write(table: Any, rows_a_batch: int, encodings: dict[str, str], codecs: dic
         write_statistics=["task"],  # to find a task by
         column_encoding=encodings,
         write_batch_size=rows_a_batch,
+        write_page_checksum=True,  # what a loss of power leaves may be whole but for a page
     ) as writer:
         writer.write_table(bare)
         # in the schema, the metadata would be written twice

@@ -26,7 +26,7 @@ def select(buffer: Any, chosen: str | tuple[str, ...]) -> list[Any]:
     """
     names = [chosen] if isinstance(chosen, str) else list(chosen)
     try:
-        with pq.ParquetFile(pa.BufferReader(pa.py_buffer(buffer))) as file:
+        with pq.ParquetFile(pa.BufferReader(pa.py_buffer(buffer)), page_checksum_verification=True) as file:
             meta: Spec = json.loads(file.metadata.metadata[b"fnmap"])
             if meta["layout"] in ("tables", "fields"):
                 there = _columns(meta, names)
