@@ -35,6 +35,7 @@ class Edge:
     target: int
     inputs: Ints
     ends: Ints | None = None
+    each_needed: bool = False  # the inputs are arguments of their own, and not one list
 
     def of(self, tasks: Sequence[int]) -> list[Ints]:
         """The inputs of each of these target tasks."""
@@ -79,7 +80,7 @@ class Graph:
         self._consumers = np.concatenate(targets) if edges else np.zeros(0, small)
         self._alone = np.zeros(self.total, bool)  # tasks that cannot do without one input: it is an argument
         for edge in edges:
-            if edge.ends is None:
+            if edge.ends is None or edge.each_needed:
                 self._alone[self.first[edge.target] : self.first[edge.target + 1]] = True
         self._missing = np.zeros(self.total, np.int32)
         self._absent: dict[int, list[int]] = {}  # inputs of a task that failed and are done without

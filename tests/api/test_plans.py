@@ -176,6 +176,15 @@ def test_what_depends_on_a_skipped_task_is_skipped_or_fails_in_its_turn(session)
     assert (run["fails"].status.failed, run["skips"].status.skipped, run["counts"][0]) == (2, 2, 2)
 
 
+def test_a_task_that_was_added_is_skipped_when_one_of_its_arguments_failed(session):
+    with fnmap.plan() as p:
+        bad, good = p.add(odd_fails, 1), p.add(odd_fails, 2)
+        p.add_with({"on_upstream_error": "skip", "name": "both"}, add, bad, good)
+    run = session.run_plan(p, errors="return")
+    run.wait()
+    assert run["both"].status.skipped == 1
+
+
 def test_errors_can_be_passed_on(session):
     with fnmap.plan() as p:
         p.map(show, p.map(odd_fails, range(3)), on_upstream_error="pass")
