@@ -199,7 +199,7 @@ def take_items(
 ) -> tuple[Taken, MapOptions]:
     """The items, and the options as they hold. Futures and runs among them and the keywords are waited for in the
     background; but at once where calls run in the caller's thread, or all items must be there first."""
-    at_once = in_process or options.name is not None or options.cost is not None
+    at_once = in_process or options.name is not None or options.cost is not None or bool(options.cache)
     late = any_awaited(iterables, options.kwargs or {})
     if late and at_once:
         iterables = [list(one) if isinstance(one, Awaited) and one.is_kept else one for one in iterables]

@@ -59,7 +59,7 @@ def start_map(
             run.ledger.on_end = partial(cached.write, run.ledger)
     run.ledger.show_progress(session.progress if options.progress is None else options.progress)
     run.ledger.emit(RunStarted(run_id, run.function, None if taken.items is None else len(taken.items)))
-    stage = Stage(live_id, schedule, source or _NO_ITEMS, job, run.ledger, run.ledger.durable)
+    stage = Stage(live_id, schedule, _NO_ITEMS if source is None else source, job, run.ledger, run.ledger.durable)
     if taken.drawn is not None:
         drawn = _after_keywords(stage, taken.drawn, make_job, options) if taken.late else taken.drawn
         _start_stream(session, stage, run.ledger, drawn, options, keep=taken.keep)

@@ -251,3 +251,10 @@ def test_a_named_run_has_all_items_first(tmp_path):
         assert list(session.map(square, calls, name="m")) == [81]
         assert list(session.map(pow, [2], name="k", kwargs={"exp": calls[0]})) == [512]
         assert session.attach("n").result() == [0, 1, 16]
+
+
+def test_a_cached_map_has_all_items_first(tmp_path):
+    with fnmap.Session(workers=1, store=tmp_path) as session:
+        assert list(session.map(square, session.map(square, range(3)), cache=True)) == [0, 1, 16]
+        assert list(session.map(square, [session.submit(square, 2)], cache=True)) == [16]
+        assert list(session.map(pow, [2], kwargs={"exp": session.submit(abs, -3)}, cache=True)) == [8]

@@ -232,8 +232,9 @@ def test_what_a_zombie_commits_to_a_deleted_run_does_not_count_in_the_next_of_it
     assert collect(store, "7d").runs == ("n",)
     zombie = keys.part("n", 0, 7)
     store.create(zombie, body)
-    assert make(store, items=[-5, -6, -7]) == [5, 6, 7]
-    assert zombie not in committed(store, "n")
+    for _ in range(2):  # by its first driver, and by one that takes over
+        assert make(store, items=[-5, -6, -7]) == [5, 6, 7]
+        assert zombie not in committed(store, "n")
     with fnmap.Session(on="inline", store=store) as session:
         assert session.attach("n").result() == [5, 6, 7]
 
