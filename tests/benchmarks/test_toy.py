@@ -90,7 +90,9 @@ def test_a_toy_run_keeps_a_row_for_each_system(name, tmp_path):
     assert all(row["versions"]["fnmap"] and row["python"] and row["cores"] for row in rows)
 
 
-@pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in ("killed_worker", "plan_scale", "resume", "forecast")])
+@pytest.mark.parametrize(
+    "name", [name for name in QUESTIONS if name not in ("killed_worker", "plan_scale", "resume", "forecast")]
+)
 def test_a_wrong_answer_is_noticed(name):
     with pytest.raises(WrongAnswer):
         measured(Wrong(1), load(name))
