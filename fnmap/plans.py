@@ -266,10 +266,10 @@ class Plan:
             for wire in stage.wires:
                 ends = None if wire.ends is None else np.asarray(wire.ends, np.int64)
                 if isinstance(wire.stage, int):
-                    found.append(Edge(wire.stage, number, wire.tasks, ends, stage.holes))
+                    found.append(Edge(wire.stage, number, wire.tasks, ends, bool(stage.holes)))
                 else:
                     through = first[np.asarray(wire.stage, np.int64)] + np.asarray(wire.tasks, np.int64)
-                    found.append(Edge(-1, number, through, ends, stage.holes))
+                    found.append(Edge(-1, number, through, ends, bool(stage.holes)))
         return found
 
     def run(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 import fnmap
-from fnmap.format.parts import encode_part
+from fnmap.format.parts import Stored, encode_part
 from fnmap.format.table import to_parquet
+from fnmap.stage import Part
 from fnmap.storage.memory import MemoryStore
 from fnmap.tables import stored_table
 
@@ -74,4 +75,5 @@ def test_stored_parts_are_read_at_the_same_time():
     store = Slow()
     for task in range(2):
         store.create(str(task), to_parquet(encode_part([task], [task / 2], {})))
-    assert stored_table(store, ["0", "1"], (), skip=False).to_pydict() == {"task": [0, 1], "value": [0.0, 0.5]}
+    parts = [Part([task], Stored(store, str(task), 1), {}, str(task)) for task in range(2)]
+    assert stored_table(store, parts, (), skip=False).to_pydict() == {"task": [0, 1], "value": [0.0, 0.5]}
