@@ -7,17 +7,16 @@ import pickle
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from fnmap import build, clock
-from fnmap.durable import hold, live_here, read_kept, stored_parts
+from fnmap.durable import hold, live_here, read_kept, read_options, stored_parts
 from fnmap.errors import RunError, RunNotFound, StoreError
 from fnmap.format import keys
 from fnmap.lease import DEAD_S, Driver, claim, committed, last_driver, read_end, read_plan
-from fnmap.options import MapOptions
-from fnmap.planning.policy import ChunkPolicy, Retry
+from fnmap.options import DEFAULTS, MapOptions
 from fnmap.planning.schedule import Schedule, State
 from fnmap.run import Run
 from fnmap.source import Items
@@ -89,6 +88,7 @@ class _Attached:
 
     def __init__(self, session: Session, name: str, plan: Mapping[str, Any]) -> None:
         self.session, self.store, self.name, self.plan = session, session.store, name, plan
+        self.options = DEFAULTS
         self._seen: set[str] = set()
         self._done = 0
         self._silent: tuple[Driver, float] | None = None  # a driver elsewhere, and since when it says nothing
@@ -150,8 +150,7 @@ class _Attached:
                 ledger.failed(task, part.failures[at])
 
     def _schedule(self, total: int) -> Schedule:
-        limits = self.session.compute.limits
-        schedule = Schedule(slots=limits.slots, chunks=ChunkPolicy(target_s=limits.chunk_s or 1.0), retry=Retry(0))
+        schedule = self.options.schedule(self.session.compute.limits, None)
         schedule.add(total)
         schedule.close()
         return schedule
@@ -169,7 +168,8 @@ class _AttachedMap(_Attached):
 
     def __init__(self, session: Session, name: str, plan: Mapping[str, Any]) -> None:
         super().__init__(session, name, plan)
-        self.run = Run(session, name, plan["function"], "raise")
+        self.options = MapOptions(**read_options(plan))
+        self.run = Run(session, name, plan["function"], self.options.errors, ordered=self.options.ordered)
         self.run.take_up = self._take_up
         if self.begin([self.run], [plan["total"] or 0]) == "running":
             self.follow(self.run)
@@ -185,7 +185,7 @@ class _AttachedMap(_Attached):
         number, live_id = self.claim(), build.new_run_id()
         shared = None if limits.in_process else build.Shared(lambda: self.session.scratch, live_id)
         fn, kwargs = pickle.loads(function[0], buffers=function[1:])  # type: ignore[arg-type]
-        options = MapOptions(kwargs=kwargs, timeout=self.plan["timeout_s"])
+        options = replace(self.options, kwargs=kwargs)
         job = build.make_job(self.session, fn, options, form=self.plan["form"], shared=shared)
         hold(self.run, self.store, number)
         return Stage(live_id, self.schedules[0], Items(items, shared), job, self.run.ledger, self.run.ledger.durable)
@@ -200,7 +200,8 @@ class _AttachedPlan(_Attached):
 
         super().__init__(session, name, head)
         plan = read_planned(self.store, name)
-        self.run = PlanRun(session, plan, name, "raise", 0, plan.graph())
+        said = {"errors": "raise", "priority": 0, **read_options(head)}
+        self.run = PlanRun(session, plan, name, said["errors"], said["priority"], plan.graph())
         self.run.take_up = self._take_up
         if self.begin(list(self.run.runs.values()), [stage.count for stage in plan.stages]) == "running":
             self.follow(self.run)

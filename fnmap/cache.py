@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fnmap.errors import MissingKey
@@ -41,6 +41,7 @@ class Found:
     part_of: NDArray[np.int64]
     positions: NDArray[np.int64]
     parts: list[str]
+    groups: int = 0  # of manifests, each written by a run or a `compact`
 
 
 def write_manifest(
@@ -120,7 +121,7 @@ def _lookup(store: Store, identity: str, wanted: NDArray[np.uint64], *, skip_mis
         if not len(left):
             break
     found.parts.extend(numbers)
-    return found
+    return replace(found, groups=len({_group(name) for name in names}))
 
 
 def _numbered(manifest: Manifest, at: NDArray[np.int64], numbers: dict[str, int]) -> NDArray[np.int64]:

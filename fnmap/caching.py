@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from fnmap.ledger import Ledger
     from fnmap.options import MapOptions
+    from fnmap.plan_parts import PlannedStage
     from fnmap.planning.graph import Graph
     from fnmap.planning.schedule import Schedule
-    from fnmap.plans import Plan, PlannedStage
+    from fnmap.plans import Plan
 
+CROWDED = 32  # runs that have written down results of one function: what more of them read is merged
 _runs = itertools.count()
 
 
@@ -47,7 +49,7 @@ class Cached:
 
     def __init__(self, store: Store, identity: str, run: str, task_keys: NDArray[np.uint64]) -> None:
         self.store, self.identity, self.run, self.task_keys = store, identity, run, task_keys
-        self.hits = 0
+        self.hits, self._crowded = 0, False
 
     @classmethod
     def of_items(cls, store: Store, fn: Any, items: Sequence[Any], form: Form, options: MapOptions, run: str) -> Cached:
@@ -70,6 +72,7 @@ class Cached:
             ledger.put_stored(Part(mine.tolist(), Picked(Stored(self.store, key, 0), rows), {}, key, rows))  # type: ignore[arg-type]
         schedule.skip(tasks.tolist(), State.DONE)
         self.hits = ledger.hits = len(tasks)
+        self._crowded = found.groups >= CROWDED
 
     def write(self, ledger: Ledger, *, but: frozenset[int] = frozenset()) -> None:
         """Write down where the results of this run are, that others find them. `but`: results that came of errors."""
@@ -87,6 +90,8 @@ class Cached:
             cache.write_manifest(
                 self.store, self.identity, self.run, self.task_keys[tasks], list(parts), part_of, positions
             )
+            if self._crowded:
+                cache.compact(self.store, self.identity)
 
 
 class Picked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import pickle
@@ -17,8 +18,9 @@ from fnmap.errors import RunBusy, RunError, RunNotFound, RunTakenOver, StoreErro
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
 from fnmap.format.payload import Frame, Ref, Values, pack, unpack
-from fnmap.format.travel import dump_function, to_worker
+from fnmap.format.travel import dump_function, dumps, to_worker
 from fnmap.lease import BEAT_S, begin_again, claim, committed, is_last, read_plan, say_alive
+from fnmap.options import DEFAULTS, MapOptions
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.run import Run, Status
 from fnmap.source import Items
@@ -106,7 +108,7 @@ class Durable:
 
 
 def begin(
-    session: Session, run: Run, fn: Callable[..., Any], kwargs: Mapping[str, Any], job: Job, source: Items | None
+    session: Session, run: Run, fn: Callable[..., Any], options: MapOptions, job: Job, source: Items | None
 ) -> None:
     """Claim the run's name for it. Raises RunBusy if another driver may be alive, UsageError if the name
     belongs to another call."""
@@ -114,7 +116,8 @@ def begin(
     with _live_lock:
         check_not_live_here(store, name)
         total = None if source is None else len(source)
-        kept = pack([_new_plan(run.function, total, job), *_kept(fn, kwargs, job, source)])
+        head = _new_plan(run.function, total, job, options)
+        kept = pack([head, *_kept(fn, options.kwargs or {}, job, source)])
         if create_parts(store, keys.plan(name), kept):
             number = 0
         elif (plan := read_plan(store, name)) is None:
@@ -173,10 +176,26 @@ def _body(frame: Frame) -> Any:
     return frame
 
 
-def _new_plan(function: str, total: int | None, job: Job) -> bytes:
+def kept_options(options: Mapping[str, Any]) -> str:
+    """Options of a run as they are kept for those who attach to it; those that are as ever are left out."""
+    said = {name: value for name, value in options.items() if value != getattr(DEFAULTS, name)}
+    return base64.b64encode(dumps(said)).decode() if said else ""
+
+
+def read_options(head: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse."""
+    said: dict[str, Any] = pickle.loads(base64.b64decode(head["options"])) if head["options"] else {}
+    return said
+
+
+KEPT = ("errors", "retries", "timeout", "chunksize", "ordered", "limit", "idempotent", "priority")
+
+
+def _new_plan(function: str, total: int | None, job: Job, options: MapOptions) -> bytes:
     plan = {
         "format": 1, "python": platform.python_version(), "function": function, "total": total, "form": job.form,
-        "timeout_s": job.timeout_s, "started": time.time(), "owner": me(),
+        "options": kept_options({name: getattr(options, name) for name in KEPT}), "started": time.time(),
+        "owner": me(),
     }  # fmt: skip
     return json.dumps(plan).encode()
 

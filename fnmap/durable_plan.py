@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnmap.durable import Durable, check_not_live_here, live, same_items
+from fnmap.durable import Durable, check_not_live_here, kept_options, live, same_items
 from fnmap.errors import UsageError
 from fnmap.format import keys
 from fnmap.format.payload import pack, unpack
@@ -29,7 +29,7 @@ def begin_plan(run: PlanRun, store: Store) -> int:
     UsageError if the name belongs to another plan."""
     name = keys.check_name(run.id)
     check_not_live_here(store, name)
-    kept = pack([_head(run.plan), dumps(run.plan)])
+    kept = pack([_head(run), dumps(run.plan)])
     if create_parts(store, keys.plan(name), kept):
         return 0
     head = read_plan(store, name)
@@ -55,10 +55,12 @@ def read_planned(store: Store, name: str) -> Plan:
     return plan
 
 
-def _head(plan: Plan) -> bytes:
+def _head(run: PlanRun) -> bytes:
+    plan = run.plan
     head = {
         "format": 1, "python": platform.python_version(), "function": plan.name, "total": len(plan), "form": "plan",
         "stages": {stage.name: stage.count for stage in plan.stages}, "started": time.time(), "owner": me(),
+        "options": kept_options({"errors": run.errors_option, "priority": run.priority}),
     }  # fmt: skip
     return json.dumps(head).encode()
 

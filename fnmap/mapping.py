@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ def start_map(
         cached = None
         if options.cache and taken.items is not None:
             cached = _cache(session, fn, taken.items, form, options, run_id)
-        _make_durable(session, run, fn, options.kwargs or {}, job, source, schedule)
+        _make_durable(session, run, fn, options, job, source, schedule)
         if cached is not None:
             cached.fill(run.ledger, schedule)
             run.ledger.on_end = partial(cached.write, run.ledger)
@@ -97,14 +97,14 @@ def _make_durable(
     session: Session,
     run: Run,
     fn: Callable[..., Any],
-    kwargs: Mapping[str, Any],
+    options: MapOptions,
     job: Job,
     source: Items | None,
     schedule: Schedule,
 ) -> None:
     from fnmap.durable import begin, take_over  # only named runs pay for the import
 
-    begin(session, run, fn, kwargs, job, source)
+    begin(session, run, fn, options, job, source)
     if run.ledger.durable is not None and run.ledger.durable.number > 0:
         take_over(run, schedule, session.store)
 

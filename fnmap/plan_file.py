@@ -28,8 +28,9 @@ import pyarrow.parquet as pq
 
 from fnmap.errors import PlanError
 from fnmap.format.parameters import INPUTS, may_refer, parse, references
+from fnmap.plan_parts import Filed, PlannedStage, Wire
 from fnmap.planning.graph import Graph, check_acyclic
-from fnmap.plans import Filed, Plan, PlannedStage, Wire
+from fnmap.plans import Plan
 from fnmap.worker import short_repr
 
 if TYPE_CHECKING:

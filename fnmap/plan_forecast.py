@@ -14,7 +14,8 @@ from fnmap.planning.models import FARGATE, LAMBDA, LOCAL, ComputeModel
 from fnmap.planning.simulate import simulate
 
 if TYPE_CHECKING:
-    from fnmap.plans import Plan, PlannedStage
+    from fnmap.plan_parts import PlannedStage
+    from fnmap.plans import Plan
 
 MODELS = {"local": LOCAL, "lambda": LAMBDA, "fargate": FARGATE}
 

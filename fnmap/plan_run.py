@@ -27,7 +27,8 @@ from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
     from fnmap.caching import Cached
-    from fnmap.plans import Plan, PlannedStage
+    from fnmap.plan_parts import PlannedStage
+    from fnmap.plans import Plan
     from fnmap.session import Session
 
 
@@ -37,7 +38,7 @@ class PlanRun(Awaited):
     def __init__(self, session: Session, plan: Plan, run_id: str, errors: Any, priority: int, graph: Graph) -> None:
         self.id, self.plan, self.started_at = run_id, plan, time.time()
         self.runs: dict[str, Run] = {}
-        self.graph, self.priority = graph, priority
+        self.graph, self.priority, self.errors_option = graph, priority, errors
         self.links: PlanLinks | None = None
         self.durable: Durable | None = None
         self.take_up: Callable[[], list[Stage]] | None = None  # of an attached run: become its driver

@@ -21,7 +21,8 @@ from fnmap.worker import short_repr
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fnmap.plans import Plan, PlannedStage, Wire
+    from fnmap.plan_parts import PlannedStage, Wire
+    from fnmap.plans import Plan
 
 Ids = Sequence[Sequence[Any]]  # of the tasks of each stage
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from fnmap.plans import Plan, PlannedStage, StageRef
+    from fnmap.plan_parts import PlannedStage, StageRef
+    from fnmap.plans import Plan
 
 
 def grow_tree(plan: Plan, last: PlannedStage, source: StageRef, keys: Sequence[Any] | None, fan_in: int) -> StageRef:
     """Append the stages of a reduction: for groups of over `fan_in` results some in between, named
     `<name>.1` and so on, and `last`, with a task for each group."""
-    from fnmap.plans import Wire
+    from fnmap.plan_parts import Wire
 
     distinct, group = _groups(len(source), keys)
     order = np.argsort(group, kind="stable")

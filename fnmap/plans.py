@@ -11,15 +11,16 @@ run["add_up"].result()
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
 from fnmap import build
 from fnmap.errors import PlanError, UsageError
-from fnmap.format.inputs import Columns, Hole, Holes
-from fnmap.options import DEFAULTS, MapOptions, StageOptions, check_kwargs, count, resolve, shows
+from fnmap.format.inputs import Hole
+from fnmap.options import MapOptions, StageOptions, check_kwargs, count, resolve, shows
+from fnmap.plan_parts import PlannedStage, StageRef, TaskRef, Wire
 from fnmap.planning.graph import Edge, Graph, check_acyclic
 
 if TYPE_CHECKING:
@@ -30,89 +31,6 @@ if TYPE_CHECKING:
     from fnmap.planning.forecast import Forecast
     from fnmap.planning.models import ComputeModel
     from fnmap.storage.base import Store
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRef:
-    """One task of a plan; as an argument, its result."""
-
-    plan: Plan
-    stage: int
-    task: int
-    columns: Columns = None
-
-    def __getitem__(self, columns: str | list[str]) -> TaskRef:
-        """Of its result, one column, or a table of some."""
-        return replace(self, columns=_columns(columns))
-
-
-@dataclass(frozen=True, slots=True)
-class StageRef:
-    """A stage of a plan; as an argument, the results of its tasks. `keys`: of a grouped stage, the key of each task."""
-
-    plan: Plan
-    number: int
-    columns: Columns = None
-
-    @property
-    def name(self) -> str:
-        return self.plan.stages[self.number].name
-
-    @property
-    def keys(self) -> Sequence[Any] | None:
-        return self.plan.stages[self.number].keys
-
-    def __len__(self) -> int:
-        return self.plan.stages[self.number].count
-
-    def __getitem__(self, which: int | str | list[str]) -> Any:
-        """Its task of that number; or of all its results one column, or a table of some."""
-        if isinstance(which, (str, list)):
-            return replace(self, columns=_columns(which))
-        task = range(len(self))[which]
-        return TaskRef(self.plan, self.number, task, self.columns)
-
-    def __iter__(self) -> Iterator[TaskRef]:
-        return (TaskRef(self.plan, self.number, task, self.columns) for task in range(len(self)))
-
-    def __repr__(self) -> str:
-        return f"<stage {self.name!r} of plan {self.plan.name!r}: {len(self)} tasks>"
-
-
-@dataclass(slots=True, eq=False)
-class Wire:
-    """The results that one argument of a stage takes: tasks of a stage (or of a stage each, as a list or an array),
-    one for each task, or a list, whose `ends` say where those of each task end."""
-
-    stage: int | Sequence[int]
-    tasks: Any
-    ends: Any = None
-    columns: Columns = None
-
-
-@dataclass(slots=True, eq=False)
-class PlannedStage:
-    """One function over many tasks, and where their arguments come from (see format.inputs.Inputs)."""
-
-    name: str
-    fn: Callable[..., Any]
-    count: int
-    wires: list[Wire] = field(default_factory=list)
-    args: list[int] = field(default_factory=list)
-    kwargs: dict[str, int] = field(default_factory=dict)
-    items: list[Any] | None = None  # a tuple a task
-    holes: Holes = False
-    keys: Sequence[Any] | None = None
-    options: MapOptions = DEFAULTS
-    filed: Filed | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Filed:
-    """What the file that a stage was read from calls its function and its tasks (an Arrow array)."""
-
-    function: str
-    ids: Any
 
 
 class Plan:
@@ -401,10 +319,6 @@ class Plan:
             )
         assert isinstance(each[0].stage, int)
         return self._items_of(each[0].stage)
-
-
-def _columns(which: str | list[str]) -> Columns:
-    return which if isinstance(which, str) else tuple(which)
 
 
 def _numbered(base: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ LEVELS = [
     {"compute"},
     {
         "session",
+        "driver",
         "mapping",
         "lone",
         "awaited",
@@ -34,7 +35,18 @@ LEVELS = [
         "plan_run",
         "links",
     },
-    {"api", "tasks", "executor", "plans", "plan_tree", "plan_forecast", "plan_file", "plan_save", "__init__"},
+    {
+        "api",
+        "tasks",
+        "executor",
+        "plans",
+        "plan_parts",
+        "plan_tree",
+        "plan_forecast",
+        "plan_file",
+        "plan_save",
+        "__init__",
+    },
     {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -45,7 +45,7 @@ class LocalCompute:
 
     def __init__(self, workers: int | None = None) -> None:
         slots = cores() if workers is None else count(workers, 1, "workers must be an int >= 1")
-        self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES, ahead=slots)
+        self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES, ahead=2 * slots)
         self._lock = threading.RLock()
         self._processes: dict[int, Process] = {}  # by slot
         self._idle: list[Process] = []

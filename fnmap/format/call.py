@@ -74,8 +74,8 @@ class Call:
     def to_message(self, *, with_job: bool = True, forget: Sequence[str] = ()) -> list[Buffer]:
         """The call as parts of one message: a single pickle where that will do, else frames."""
         tasks = (self.tasks.start, self.tasks.stop) if isinstance(self.tasks, range) else list(self.tasks)
-        commit = self.commit and dumps(self.commit)  # the store's class may be the user's own
-        inputs = self.inputs and dumps(self.inputs)
+        commit = self.commit and _dumped(self.commit, self.commit[0])
+        inputs = self.inputs and _dumped(self.inputs, self.inputs.store)
         head = (
             self.id, self.job.key, tasks, self.attempt, self.budget_s, self.inline_bytes, self.spill, commit, inputs,
             tuple(forget),
@@ -105,6 +105,11 @@ class Call:
     def arguments(self) -> Values | Resolved:
         """The items as the function is applied to them."""
         return self.items if self.inputs is None else Resolved(self.inputs, self.items, len(self.tasks))
+
+
+def _dumped(what: Any, store: Store) -> bytes:
+    """The pickle of what has a store in it. Its class may be the user's own, and then it travels as user code does."""
+    return pickle.dumps(what, 5) if type(store).__module__ == "fnmap.storage.files" else dumps(what)
 
 
 def _sent_items(sent: Sequence[Frame], scratch: Store | None) -> Values:

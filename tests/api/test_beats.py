@@ -14,7 +14,7 @@ import fnmap
 def beats(monkeypatch, begun):
     """A pipe that gets a line each time that a driver says that it lives, which it does all the time."""
     monkeypatch.setattr("fnmap.durable.BEAT_S", 0.01)
-    monkeypatch.setattr("fnmap.session.BEAT_S", 0.01)
+    monkeypatch.setattr("fnmap.driver.BEAT_S", 0.01)
     monkeypatch.setattr("fnmap.durable.say_alive", lambda *_: say_at(begun.path))
     return begun
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import fnmap
+from fnmap.caching import CROWDED
 from fnmap.errors import NotCacheable, UsageError
 from fnmap.lease import committed
 from fnmap.storage.files import FileStore
@@ -103,6 +104,16 @@ def test_the_store_is_not_asked_task_by_task():
         store.calls.clear()
         session.map(abs, range(3000), cache=True, chunksize=3000).wait()
     assert sum(store.calls.values()) < 60
+
+
+def test_what_many_runs_have_written_down_is_merged(kept, tmp_path):
+    calls = tmp_path / "calls"
+    for item in range(CROWDED + 2):
+        kept.map(make(calls), [item], cache=True).wait()
+    assert len(list(kept.store.list("cache/"))) < 4
+    ran(calls)
+    assert list(kept.map(make(calls), range(CROWDED + 2), cache=True))[-1] == (CROWDED + 1) ** 2
+    assert ran(calls) == 0
 
 
 def test_what_cannot_be_told_apart_is_refused(kept, tmp_path):

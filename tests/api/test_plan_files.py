@@ -10,7 +10,7 @@ import pytest
 
 import fnmap
 from fnmap.errors import PlanError
-from fnmap.plans import StageRef
+from fnmap.plan_parts import StageRef
 
 INTS = pa.list_(pa.int64())
 

@@ -101,7 +101,7 @@ class Scenario:
     def _stage(
         self, p: Plan, kind: str, number: int, source: str, options: dict[str, Any], before: list[list[Any]]
     ) -> list[Any]:
-        from fnmap.plans import StageRef
+        from fnmap.plan_parts import StageRef
 
         dice, name, upstream = self.dice, f"s{number}", options["on_upstream_error"]
         kwargs = {"seed": self.seed}

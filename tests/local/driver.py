@@ -51,7 +51,7 @@ def say(path: str, what: object) -> None:
 
 def main(kind: str, root: str, gate: str, begun: str, ran: str, told: str, beat_s: str = "5") -> None:
     driver = os.getpid()
-    fnmap.durable.BEAT_S = fnmap.session.BEAT_S = float(beat_s)
+    fnmap.durable.BEAT_S = fnmap.driver.BEAT_S = float(beat_s)
 
     def work(x):
         say(ran, x)
