@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _live: weakref.WeakValueDictionary[tuple[Any, str], Run | PlanRun] = weakref.WeakValueDictionary()
-_live_lock = threading.Lock()
+live_lock = threading.Lock()
 
 
 class Durable:
@@ -113,7 +113,7 @@ def begin(
     """Claim the run's name for it. Raises RunBusy if another driver may be alive, UsageError if the name
     belongs to another call."""
     name, store = keys.check_name(run.id), session.store
-    with _live_lock:
+    with live_lock:
         check_not_live_here(store, name)
         total = None if source is None else len(source)
         head = _new_plan(run.function, total, job, options)

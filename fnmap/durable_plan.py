@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnmap.durable import Durable, check_not_live_here, kept_options, live, same_items
+from fnmap.durable import Durable, check_not_live_here, kept_options, live, live_lock, same_items
 from fnmap.errors import UsageError
 from fnmap.format import keys
 from fnmap.format.payload import pack, unpack
@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 def begin_plan(run: PlanRun, store: Store) -> int:
     """Claim the run's name for it; the number of its driver. Raises RunBusy if another driver may be alive,
     UsageError if the name belongs to another plan."""
-    name = keys.check_name(run.id)
+    with live_lock:
+        number = _claimed(run, store, keys.check_name(run.id))
+        hold_plan(run, store, number)
+        return number
+
+
+def _claimed(run: PlanRun, store: Store, name: str) -> int:
     check_not_live_here(store, name)
     kept = pack([_head(run), dumps(run.plan)])
     if create_parts(store, keys.plan(name), kept):

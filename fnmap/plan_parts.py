@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from fnmap.errors import PlanError
 from fnmap.format.inputs import Columns, Holes
 from fnmap.options import DEFAULTS, MapOptions
 
@@ -22,6 +24,9 @@ class TaskRef:
     task: int
     columns: Columns = None
 
+    def __reduce__(self) -> NoReturn:
+        raise PlanError("a task of a plan cannot travel: pass it as an argument of its own, and its result does")
+
     def __getitem__(self, columns: str | list[str]) -> TaskRef:
         """Of its result, one column, or a table of some."""
         return replace(self, columns=columns_of(columns))
@@ -34,6 +39,9 @@ class StageRef:
     plan: Plan
     number: int
     columns: Columns = None
+
+    def __reduce__(self) -> NoReturn:
+        raise PlanError("a stage of a plan cannot travel: pass it to map, gather, reduce or add")
 
     @property
     def name(self) -> str:
@@ -84,7 +92,16 @@ class PlannedStage:
     items: list[Any] | None = None  # a tuple a task
     holes: Holes = False
     keys: Sequence[Any] | None = None
+    lone: bool = False  # one result of all there is, not a list of one
     options: MapOptions = DEFAULTS
+
+    def snapshot(self) -> PlannedStage:
+        """The stage as it is now; that of `add` may grow."""
+        if not self.holes or self.items is None:
+            return replace(self)
+        wires = [replace(w, stage=copy(w.stage), tasks=copy(w.tasks), ends=copy(w.ends)) for w in self.wires]
+        return replace(self, items=copy(self.items), wires=wires)
+
     filed: Filed | None = None
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fnmap import build
 from fnmap.durable import Durable, stored_parts
-from fnmap.durable_plan import begin_plan, hold_plan
+from fnmap.durable_plan import begin_plan
 from fnmap.errors import PlanError, RunTakenOver, TaskError
 from fnmap.format import keys
 from fnmap.ledger import Status
@@ -36,7 +36,7 @@ class PlanRun(Awaited):
     """One execution of a plan. `run["stage"]` is the Run of a stage; the rest is of all stages together."""
 
     def __init__(self, session: Session, plan: Plan, run_id: str, errors: Any, priority: int, graph: Graph) -> None:
-        self.id, self.plan, self.started_at = run_id, plan, time.time()
+        self.id, self.plan, self.started_at = run_id, plan, time.time()  # a snapshot: more may be added meanwhile
         self.runs: dict[str, Run] = {}
         self.graph, self.priority, self.errors_option = graph, priority, errors
         self.links: PlanLinks | None = None
@@ -78,16 +78,27 @@ class PlanRun(Awaited):
         return self.runs[self.plan.stages[-1].name]
 
     def result(self, timeout: float | None = None) -> Any:
-        """The results of the last stage: of a stage of one task its result, of a grouped one a dict by key, else a
-        list. Raises what kept the plan from its end; TimeoutError after `timeout` seconds."""
+        """The results of the last stage: of a gather, a reduce or a lone added task its result, of a grouped one a dict
+        by key, else a list. Raises what kept the plan from its end; TimeoutError after `timeout` seconds."""
         if not self.wait(timeout):
             raise TimeoutError(f"plan run {self.id} has not ended after {timeout:g} s: {self.status}")
         for run in self.runs.values():
             run.ledger.check_end()
-        stage, values = self.plan.stages[-1], list(self.last)
+        stage, there = self.plan.stages[-1], self.last.ledger.results
         if stage.keys is not None:
-            return dict(zip(stage.keys, values, strict=True)) if len(values) == stage.count else values
-        return values[0] if stage.count == 1 and values else values
+            skips = self.errors_option == "skip"
+            kept = [t for t in range(stage.count) if t not in there.skipped and not (skips and t in there.failures)]
+            return {stage.keys[task]: self.last[task] for task in kept}
+        values = list(self.last)
+        return values[0] if (stage.lone or (stage.holes and stage.count == 1)) and values else values
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._await().__await__()
+
+    async def _await(self) -> Any:
+        for run in self.runs.values():
+            await run.until_ended()
+        return self.result()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all stages have ended, at most `timeout` seconds. Have they?"""
@@ -126,10 +137,11 @@ class PlanRun(Awaited):
             self.wait()
         for run in self.runs.values():
             run.ledger.finish_telling()
-        take_up, self.take_up, self._ended = self.take_up, None, 0
+        take_up = self.take_up
         if take_up is None and self.durable is not None:
             self.durable.reopen(self, self.session)
         stages = [run.ledger.stage for run in self.runs.values()] if take_up is None else take_up()
+        self.take_up, self._ended = None, 0  # only now: another may have been the driver
         for run, stage in zip(self.runs.values(), stages, strict=True):
             run.ledger.reopen(stage, resume=False)
         if take_up is not None or self.links is None:
@@ -220,6 +232,7 @@ def start_plan(
     """A run of the plan that has started. What can be wrong with the plan is raised here."""
     if not plan.stages:
         raise PlanError(f"the plan {plan.name!r} has no stage: add one with map, add, gather or reduce")
+    plan = plan.snapshot()
     errors, graph = check_errors(errors), plan.graph()
     live_id, caches = build.new_run_id(), check_cache(cache) or any(stage.options.cache for stage in plan.stages)
     if name is None and caches:
@@ -228,29 +241,31 @@ def start_plan(
         name = new_name()
     run = PlanRun(session, plan, name or live_id, errors, check_priority(priority), graph)
     store, number = (session.scratch, 0) if name is None else (session.store, 0)
+    stages = make_stages(run, session, store, run.id, live_id, number)
+    for stage, stage_run in zip(stages, run.runs.values(), strict=True):
+        stage_run.ledger.hold(stage)
+    if caches:
+        run.cached = _cached(run, store, cache)
     if name is None:
         weakref.finalize(run, _forget, store, live_id)
     else:
-        number = begin_plan(run, store)
-        hold_plan(run, store, number)
-    stages = make_stages(run, session, store, run.id, live_id, number)
+        number = begin_plan(run, store)  # whatever can be wrong with the plan was found before
+        for stage in stages:
+            stage.renumber(number)
     if number > 0:
         _restore(run, stages, store)
-    if caches:
-        _use_cache(run, stages, store, cache)
+    for at, cached in run.cached.items():
+        cached.fill(run.runs[plan.stages[at].name].ledger, stages[at].schedule)
     run.show_progress(session.progress if progress is None else progress)
     begin_driving(run, session, stages)
     return run
 
 
-def _use_cache(run: PlanRun, stages: Sequence[Stage], store: Store, version: bool | str) -> None:
-    """Put what earlier runs have computed into this one, and let it write down what it computes."""
+def _cached(run: PlanRun, store: Store, version: bool | str) -> dict[int, Cached]:
+    """The cache's side of the stages."""
     from fnmap.caching import of_plan
 
-    run.cached = of_plan(run.plan, run.graph, store, run.id, version)
-    runs = list(run.runs.values())
-    for number, cached in run.cached.items():
-        cached.fill(runs[number].ledger, stages[number].schedule)
+    return of_plan(run.plan, run.graph, store, run.id, version)
 
 
 def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
@@ -306,10 +321,14 @@ def _stage(
     job = replace(job, scratch=session.scratch)
     if shared is not None:
         shared.clear_with(ledger)
+    limits = replace(limits, chunk_s=limits.chunk_s or IN_PROCESS_S)
     schedule = planned.options.schedule(limits, stage_costs(planned))
     schedule.add(planned.count, ready=False)
     schedule.close()
     return Stage(live_id, schedule, source, job, ledger, keeper, feed)
+
+
+IN_PROCESS_S = 0.1  # of a chunk where calls run in this thread: it is committed, which is worth some tasks
 
 
 def stage_costs(planned: PlannedStage) -> Any:

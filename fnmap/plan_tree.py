@@ -39,6 +39,7 @@ def grow_tree(plan: Plan, last: PlannedStage, source: StageRef, keys: Sequence[A
         group, stages, tasks = groups[again], stages[again], tasks[again]
         columns = None
     last.count, last.keys, last.args = len(distinct), (None if keys is None else distinct), [0]
+    last.lone = keys is None
     ends = np.cumsum(np.bincount(group, minlength=len(distinct)))
     last.wires.append(_wire(Wire, stages, tasks, ends, columns))
     return plan._append(last)

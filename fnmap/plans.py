@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
@@ -39,7 +40,13 @@ class Plan:
     def __init__(self, name: str = "plan") -> None:
         self.name = name
         self.stages: list[PlannedStage] = []
-        self._added: dict[Any, int] = {}  # stages of `add`, by function and options
+        self._added: dict[Any, tuple[int, Any]] = {}  # stages of `add`, by function and options
+
+    def snapshot(self) -> Plan:
+        """The plan as it is now: what is added later is no part of it."""
+        frozen = Plan(self.name)
+        frozen.stages = [stage.snapshot() for stage in self.stages]
+        return frozen
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_added": {}}  # by id: of this process
@@ -85,7 +92,8 @@ class Plan:
                 stage.args.append(len(stage.wires))
                 stage.wires.append(Wire(column.number, np.arange(stage.count, dtype=np.int32), None, column.columns))
             else:
-                if bad := next((at for at, item in enumerate(column) if isinstance(item, (TaskRef, StageRef))), None):
+                bad = next((at for at, item in enumerate(column) if isinstance(item, (TaskRef, StageRef))), None)
+                if bad is not None:
                     raise UsageError(f"item {bad} is a task of a plan: pass a whole stage, or use add(fn, task)")
                 own.append(column)
                 stage.args.append(-len(own))
@@ -107,7 +115,7 @@ class Plan:
         if not stages:
             raise UsageError("gather needs at least one stage")
         stage = self._stage(fn, name, options)
-        stage.count = 1
+        stage.count, stage.lone = 1, True
         for source in stages:
             self._check_mine(source)
             stage.args.append(len(stage.wires))
@@ -145,13 +153,14 @@ class Plan:
 
     def add_with(self, options: Mapping[str, Any], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskRef:
         """As `add`, with the options of `map`, and `name` for the stage's."""
-        key = (id(fn), tuple(sorted(options.items(), key=lambda option: option[0])))
-        number = self._added.get(key)
-        if number is None:
-            options = dict(options)
+        same = (id(fn.__func__), id(fn.__self__)) if isinstance(fn, MethodType) else (id(fn), 0)
+        key = (same, repr(sorted(options.items(), key=lambda option: option[0])))
+        if key not in self._added:
+            asked, options = fn, dict(options)
             stage = self._stage(fn, options.pop("name", None), options)
             stage.holes, stage.items, stage.wires = True, [], [Wire([], [], [])]
-            number = self._added[key] = self._append(stage).number
+            self._added[key] = self._append(stage).number, asked  # held: its id must not be another's one day
+        number = self._added[key][0]
         stage, wire = self.stages[number], self.stages[number].wires[0]
         assert stage.items is not None
         inputs = list[TaskRef]()
@@ -237,6 +246,8 @@ class Plan:
     def _stage(self, fn: Callable[..., Any], name: str | None, options: Mapping[str, Any]) -> PlannedStage:
         build.check_function(fn)
         fn, options = resolve(StageOptions, "a stage", fn, options)
+        if isinstance(cost := options.get("cost"), Iterator):
+            options = {**options, "cost": list(cost)}  # it is asked for more than once
         return PlannedStage(self._name(fn, name), fn, 0, options=MapOptions.check(options))
 
     def _name(self, fn: Callable[..., Any], name: str | None) -> str:
@@ -281,6 +292,11 @@ class Plan:
                 raise PlanError(f"the stage {value.name!r} has {len(value)} tasks: pass one of them, or use gather")
             value = value[0]
         if not isinstance(value, TaskRef):
+            inside = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
+            )
+            if any(isinstance(one, (TaskRef, StageRef)) for one in inside):
+                raise PlanError("tasks in a list or dict are not waited for: pass each as an argument of its own")
             return value
         self._check_mine(value)
         if value.columns is not None:

@@ -205,11 +205,12 @@ class Run(Awaited):
             self.wait()
         if self.ledger.stream is not None and not self.ledger.stream.has_all:
             raise ResultsReleased("the items of an iterator are not kept; map a list to be able to retry")
-        take_up, self.take_up = self.take_up, None
+        take_up = self.take_up
         self.ledger.finish_telling()
         if take_up is None and self.ledger.durable is not None:
             self.ledger.durable.reopen(self, self._session)
         self.ledger.reopen(self.ledger.stage if take_up is None else take_up())
+        self.take_up = None  # only now: another may have been the driver
         self._session.drive(self.ledger.stage)
         return self
 
@@ -312,6 +313,10 @@ class Run(Awaited):
             if not ledger.keep_all:
                 self._results.release(task)
         ledger.take(max(0, task - ledger.taken))
+
+    async def until_ended(self) -> None:
+        """Wait, in a running loop, until the run has ended."""
+        await self._async_until(lambda: self.ledger.ended)
 
     async def _await(self) -> list[Any]:
         self.ledger.want_all()

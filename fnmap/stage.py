@@ -74,7 +74,9 @@ class Sink(Protocol):
 
 
 class Keeper(Protocol):
-    """Where the results of a durable run are kept."""
+    """Where the results of a durable run are kept. `number`: its driver's."""
+
+    number: int
 
     def place(self, chunk: Chunk) -> Place:
         """Where the chunk's one result is committed."""
@@ -176,6 +178,11 @@ class Stage:
         if not self.schedule.backups or self.schedule.is_live(chunk):
             return []
         return [future for (id_, _), (_, future) in self.running.items() if id_ == chunk.id]
+
+    def renumber(self, driver: int) -> None:
+        """Its driver's number, once that is known; nothing has been sent yet."""
+        if self._keeper is not None:
+            self._keeper.number = driver
 
     def settle(self, report: Report) -> None:
         """Take the report of a call of the whole stage that was not made by a session."""

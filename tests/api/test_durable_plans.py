@@ -110,7 +110,7 @@ def test_a_live_run_of_another_process_is_followed_to_its_end(start, kept, gate,
     run = kept.attach("n")
     assert run.status.state == "running"
     with pytest.raises(RunBusy, match="attach"):
-        kept.attach("n").take_up()
+        kept.attach("n").retry()
     gate.open(40)
     assert run.result(60) == 380
     assert driver.wait() == 0
@@ -121,6 +121,8 @@ def test_the_one_who_follows_takes_over_when_the_driver_dies(start, kept, gate, 
     driver = start(DRIVER, kept.store.root, gate.path, begun.path)
     begun.heard(2)
     run = kept.attach("n")
+    with pytest.raises(RunBusy):
+        run.retry()
     driver.kill()
     driver.wait()
     assert run.wait(60)

@@ -301,3 +301,73 @@ def test_an_empty_stage_is_an_empty_run(session):
     run = session.run_plan(p)
     assert run.result() == 0
     assert list(run["square"]) == []
+
+
+def test_functions_that_are_added_are_told_apart(session):
+    def make(k):
+        return fnmap.task(retries=1)(lambda x: (k, x))
+
+    with fnmap.plan() as p:
+        for k in range(6):
+            p.add(make(k), 0)
+    run = session.run_plan(p)
+    run.wait()
+    assert [value for stage in run.runs.values() for value in stage] == [(k, 0) for k in range(6)]
+
+
+def test_a_task_inside_a_list_is_refused():
+    p = fnmap.plan()
+    one = p.add(square, 1)
+    with pytest.raises(UsageError, match="item 0 is a task of a plan"):
+        p.map(square, [one])
+    with pytest.raises(PlanError, match="in a list or dict"):
+        p.add(total, [one])
+
+
+def test_a_plan_may_grow_after_it_was_run(session):
+    with fnmap.plan() as p:
+        stage = p.map(square, range(3))
+        added = p.add(square, 5)
+    run = session.run_plan(p)
+    p.reduce(total, stage)
+    p.add(square, added)
+    assert (list(run["square"]), run.result()) == ([0, 1, 4], 25)
+    assert session.run_plan(p)["total"][0] == 5
+
+
+def test_a_plan_can_be_run_twice_though_its_costs_were_an_iterator(session):
+    with fnmap.plan() as p:
+        p.map(square, range(3), cost=(float(x) for x in range(3)))
+    assert session.run_plan(p).result() == session.run_plan(p).result() == [0, 1, 4]
+
+
+def test_a_plan_that_cannot_start_does_not_take_the_name(tmp_path):
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        with fnmap.plan() as p:
+            p.map(square, range(3), cost=[1, 2])
+        with pytest.raises(UsageError, match="cost must have one number an item"):
+            session.run_plan(p, name="n")
+        assert session.runs() == []
+        with fnmap.plan() as q:
+            q.map(square, range(3))
+        assert session.run_plan(q, name="n").result() == [0, 1, 4]
+
+
+def test_the_result_of_a_stage_keeps_its_shape(session):
+    with fnmap.plan() as p:
+        p.map(square, [3])
+    assert session.run_plan(p).result() == [9]
+    with fnmap.plan() as p:
+        p.reduce(total, p.map(odd_fails, range(4)), by=lambda x: x % 2, on_upstream_error="skip")
+    assert session.run_plan(p, errors="skip").result() == {0: 2}
+
+
+def test_a_plan_run_can_be_awaited(session):
+    import asyncio
+
+    async def main():
+        with fnmap.plan() as p:
+            p.gather(total, p.map(square, range(4)))
+        return await session.run_plan(p)
+
+    assert asyncio.run(main()) == 14
