@@ -47,7 +47,7 @@ class RunInfo:
 
 def list_runs(store: Store) -> list[RunInfo]:
     """The named runs of a store, newest first."""
-    names = {keys.run_of(key) for key in store.list("run/")}
+    names = {name for key in store.list("run/") if not keys.is_made_up(name := keys.run_of(key))}
     for name in names:
         live_here(store, name)  # the end of a run of ours may be on its way
     infos = [_info(store, name, plan) for name in names if (plan := read_plan(store, name)) is not None]

@@ -38,7 +38,6 @@ from fnmap.storage.base import Store
 from fnmap.storage.owner import is_here, may_live
 
 ELSEWHERE_S = 10 * DEAD_S  # a driver that cannot be asked is given so long at least; clocks differ
-_MADE_UP = re.compile(r"cached-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -66,7 +65,7 @@ def collect(store: Store, older_than: str | float | timedelta, *, dry_run: bool 
     in_use = parts_in_use(store) if claimed or gone else set()
     parts = {name: _parts_of(store, name, number, in_use) for name, number in {**claimed, **gone}.items()}
     for name, (free, kept) in () if dry_run else parts.items():
-        forget = not kept and _MADE_UP.fullmatch(name) is not None
+        forget = not kept and keys.is_made_up(name)
         if name in claimed:
             _delete(store, name, claimed[name], free, forget=forget)
         else:

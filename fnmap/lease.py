@@ -77,8 +77,8 @@ def claim(store: Store, name: str, plan: Mapping[str, Any], *, silent: Driver | 
         raise RunBusy(f"name={name!r}: the process {last.owner} is just deleting that run")
     if alive and ended is None:
         raise RunBusy(
-            f"name={name!r}: the process {last.owner} drives that run, or did so on a host that cannot be asked from"
-            f" here. attach({name!r}) follows it, and its retry() takes over once it is dead"
+            f"name={name!r}: {_who(last.owner)} drives that run. attach({name!r}) follows it, and its retry()"
+            " takes over once it is dead"
         )
     number = last.number + 1
     _become(store, name, number)
@@ -124,6 +124,12 @@ def _become(store: Store, name: str, number: int, how: str = "") -> None:
     say_alive(store, name, number, 0)
     if not store.create(keys.driver(name, number), (how + me()).encode()):
         raise RunBusy(f"name={name!r}: another process has just taken up that run")
+
+
+def _who(owner: str) -> str:
+    """A driver, for people."""
+    host, pid, _ = owner.split(".")
+    return f"process {pid}" if is_here(owner) else f"process {pid} on host {host}, which cannot be asked from here,"
 
 
 def is_last(store: Store, name: str, number: int) -> bool:

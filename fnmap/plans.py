@@ -74,7 +74,8 @@ class Plan:
         """A stage of one task for each item. An iterable may be a stage: its k-th result is the k-th item, and a
         task starts as soon as its own are there. A keyword may be a task, or a stage of one: all get its result.
 
-        Options: retries, timeout, chunksize, cost, limit (calls at once), idempotent (False: never tried a second
+        `name`: of the stage, by default the function's. Options: retries, timeout, chunksize, cache (as of
+        `fnmap.map`), cost, limit (calls at once), idempotent (False: never tried a second
         time beside the first), on_upstream_error ("fail", "skip" or "pass" the error in place of the result).
         """
         if not iterables:

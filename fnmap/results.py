@@ -6,7 +6,7 @@ import pickle
 from array import array
 from typing import Any
 
-from fnmap.errors import ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout, UpstreamFailed
+from fnmap.errors import MissingKey, ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout, UpstreamFailed
 from fnmap.format.call import Failure
 from fnmap.stage import Part
 from fnmap.storage.base import Store
@@ -88,6 +88,9 @@ class Results:
 
     def unreadable(self, task: int, error: Exception) -> ResultLost:
         """The error for a result that was computed but does not load in this process."""
+        if isinstance(error, MissingKey):
+            why = "it is gone from the store. That of a run without a name goes with its session: give the run a name="
+            return ResultLost(f"task {task} of {self.function}: its result cannot be read: {why}", index=task)
         what = f"{type(error).__name__}: {error}"
         return ResultLost(
             f"task {task} of {self.function}: its result cannot be read here: {what}. Is its type defined or"

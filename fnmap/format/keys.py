@@ -21,6 +21,7 @@ from fnmap.errors import UsageError
 
 SPREAD = "0123456789abcdef"
 CACHE = "cache/"
+_MADE_UP = re.compile(r"cached-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -29,6 +30,11 @@ def check_name(name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(f"name must be 1-100 letters, digits, '.', '_' or '-', first a letter or digit; got {name!r}")
     return name
+
+
+def is_made_up(name: str) -> bool:
+    """Is this the name of a run that is kept for its cached results alone?"""
+    return _MADE_UP.fullmatch(name) is not None
 
 
 def plan(run: str) -> str:
