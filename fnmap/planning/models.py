@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from typing import Any, Literal
 
 from fnmap.errors import PlanError
 
@@ -54,6 +55,15 @@ class ComputeModel:
     arch: Literal["arm64", "x86"] = "x86"
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            value: Any = getattr(self, each.name)
+            if (kind := NUMBERS.get(each.type)) and (  # type: ignore[arg-type]  # their names
+                isinstance(value, bool) or not isinstance(value, kind) or not value >= 0
+            ):
+                what = "an int" if each.type == "int" else "a number"
+                raise PlanError(f"{each.name} of a compute model must be {what} of 0 or more; got {value!r}")
+            if each.name in CHOICES and value not in CHOICES[each.name]:
+                raise PlanError(f"{each.name} of a compute model must be one of {CHOICES[each.name]}; got {value!r}")
         for name in ("slots", "speed", "chunk_s", "burst", "ramp_per_s", "time_limit_s", "straggle_factor"):
             if not getattr(self, name) > 0:
                 raise PlanError(f"{name} of a compute model must be over 0; got {getattr(self, name)!r}")
@@ -68,6 +78,15 @@ class ComputeModel:
             return 0.0
         return math.log(self.cold_p99_s / self.cold_s) / Z99
 
+
+NUMBERS: Mapping[str, Any] = {"int": Integral, "float": Real}
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "warm": (True, False),
+    "kills": (True, False),
+    "beyond_ramp": ("wait", "throttle"),
+    "billing": ("none", "lambda", "fargate"),
+    "arch": ("arm64", "x86"),
+}
 
 Z99 = 2.326  # of a normal distribution, 1 % lies beyond so many standard deviations
 

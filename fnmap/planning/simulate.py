@@ -6,6 +6,7 @@ No clock, and no I/O but to read the price list that comes with fnmap.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -25,6 +26,17 @@ from fnmap.planning.virtual import VirtualRun, VirtualStage
 DRIVER_S = 50e-6  # of the driver for a call: some 20 to 80 us, mostly to pickle it and to take its answer
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rules:
+    """What holds for the schedule of one stage; None: what holds for all. `limit`: calls at once. `costs`: what the
+    scheduler takes the tasks to cost."""
+
+    chunks: ChunkPolicy | None = None
+    limit: int | None = None
+    backups: bool | None = None
+    costs: Any = None
+
+
 def simulate(
     counts: Sequence[int],
     edges: Sequence[Edge] = (),
@@ -37,6 +49,7 @@ def simulate(
     chunks: ChunkPolicy | None = None,
     backups: bool | None = None,
     by_cost: bool = False,
+    rules: Sequence[Rules] | None = None,
     names: Sequence[str] | None = None,
     result_bytes: Sequence[float] | None = None,
     driver_s: float = DRIVER_S,
@@ -47,8 +60,8 @@ def simulate(
     `counts`, `edges`, `upstream`: as of Graph. `seconds`: what tasks take on this machine: an array of all tasks,
     numbered through; or a sequence with a number or an array for each stage. `workers`: calls at once, the model's
     slots unless said. `backups`: are calls that straggle tried a second time? By default where the model has
-    stragglers. `by_cost`: does the scheduler know the seconds beforehand? `result_bytes`: of a task's result, by
-    stage. `driver_s`: time of the driver for each call, one after the other.
+    stragglers. `by_cost`: does the scheduler know the seconds beforehand? `rules`: what differs, by stage.
+    `result_bytes`: of a task's result, by stage. `driver_s`: time of the driver for each call, one after the other.
     """
     names = list(names) if names is not None else [f"stage {k}" for k in range(len(counts))]
     workers = model.slots if workers is None else workers
@@ -59,20 +72,28 @@ def simulate(
         _check_time_limit(name, each, model)
     graph = Graph(counts, edges, list(upstream or ["fail"] * len(counts)))
     shortest_s = critical_path(graph, [each.seconds for each in durations], names) / model.speed
-    policy = chunks or ChunkPolicy(target_s=model.chunk_s)
-    backups = model.straggle > 0 if backups is None else backups
+    of_all = Rules(
+        chunks or ChunkPolicy(target_s=model.chunk_s), backups=model.straggle > 0 if backups is None else backups
+    )
     stages = [
-        VirtualStage(number, each, _schedule(each, policy, workers, by_cost, backups))
-        for number, each in enumerate(durations)
+        VirtualStage(number, each, _schedule(each, own, of_all, workers, by_cost))
+        for number, (each, own) in enumerate(zip(durations, rules or [of_all] * len(counts), strict=True))
     ]
     run = VirtualRun(model, Flow(graph, [stage.schedule for stage in stages]), stages, workers, Random(seed), driver_s)
     run.play()
     return _forecast(run, names, shortest_s, _bytes(graph, result_bytes), prices or price_list())
 
 
-def _schedule(each: Durations, policy: ChunkPolicy, workers: int, by_cost: bool, backups: bool) -> Schedule:
-    costs: Any = each.seconds if by_cost else None  # an array will do
-    schedule = Schedule(slots=workers, chunks=policy, retry=Retry(0), costs=costs, backups=backups)
+def _schedule(each: Durations, own: Rules, of_all: Rules, workers: int, by_cost: bool) -> Schedule:
+    known: Any = each.seconds if by_cost else None  # an array will do
+    schedule = Schedule(
+        slots=workers,
+        chunks=own.chunks or of_all.chunks or ChunkPolicy(),
+        retry=Retry(0),
+        costs=known if own.costs is None else own.costs,
+        limit=own.limit,
+        backups=bool(of_all.backups if own.backups is None else own.backups),
+    )
     schedule.add(each.count, ready=False)
     schedule.close()
     return schedule

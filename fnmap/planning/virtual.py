@@ -117,7 +117,7 @@ class VirtualRun:
             self._wake = self._held_until
             return False
         if self.fleet.alive < self.fleet.most:
-            ready = sum(stage.schedule.ready for stage in self.stages)
+            ready = sum(_could_start(stage.schedule) for stage in self.stages)
             self.fleet.order(self.now, max(ready - self.fleet.coming, int(not self.fleet.alive)))
         self.fleet.arrive(self.now)  # those that take no time to come
         return self.fleet.has_idle(self.now)
@@ -232,3 +232,8 @@ class VirtualRun:
 
     def _by_chance(self, chance: float) -> bool:
         return chance > 0 and self.random.random() < chance
+
+
+def _could_start(schedule: Schedule) -> int:
+    """Calls at most that it has work for and may have."""
+    return schedule.ready if schedule.limit is None else min(schedule.ready, schedule.limit - schedule.out)
