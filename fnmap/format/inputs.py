@@ -64,7 +64,10 @@ class Resolved:
 
     def __init__(self, inputs: Inputs, items: Values, length: int) -> None:
         self._inputs, self._items, self._length = inputs, items, length
-        self._read: dict[tuple[int, Columns], Sequence[Any]] = {}
+        parts = dict[Any, _Parts]()  # slots that take the same of a part share it
+        self._slots = [
+            (slot, parts.setdefault((slot.columns, id(slot.errors)), _Parts(inputs, slot))) for slot in inputs.slots
+        ]
 
     def __len__(self) -> int:
         return self._length
@@ -77,37 +80,56 @@ class Resolved:
         inputs = self._inputs
         own = self._items[at] if len(self._items) else ()
         if inputs.holes == "parameters":
-            slot = inputs.slots[0]
-            return arguments(own, (self._value(slot, e) for e in _entries(slot, at)), listed=bool(inputs.kwargs))
+            return arguments(own, iter(self._input(0, at)), listed=bool(inputs.kwargs))
         if inputs.holes:
-            return _filled(own, self._slot(inputs.slots[0], at))
-        args = tuple(self._argument(n, own, at) for n in inputs.args)
-        return args, {name: self._argument(n, own, at) for name, n in (inputs.kwargs or {}).items()}
+            return _filled(own, self._input(0, at))
+        args = tuple([self._input(n, at) if n >= 0 else own[-1 - n] for n in inputs.args])
+        if not inputs.kwargs:
+            return args, {}
+        return args, {name: self._input(n, at) if n >= 0 else own[-1 - n] for name, n in inputs.kwargs.items()}
 
-    def _argument(self, number: int, own: Sequence[Any], at: int) -> Any:
-        return self._slot(self._inputs.slots[number], at) if number >= 0 else own[-1 - number]
-
-    def _slot(self, slot: Slot, at: int) -> Any:
+    def _input(self, number: int, at: int) -> Any:
+        """What a slot has for a task: a result, or a list of them."""
+        slot, parts = self._slots[number]
         if slot.ends is None:
-            return self._value(slot, at)
-        return [self._value(slot, entry) for entry in _entries(slot, at)]
+            return parts[slot.part[at]][slot.position[at]]
+        mine = slice(slot.ends[at - 1] if at else 0, slot.ends[at])
+        return [parts[part][position] for part, position in zip(slot.part[mine], slot.position[mine], strict=True)]
 
-    def _value(self, slot: Slot, entry: int) -> Any:
-        part, position = slot.part[entry], slot.position[entry]
+
+class _Parts(dict[int, Any]):
+    """What a slot takes of each part, by position; read when it is first asked for, and kept for the call, unless
+    all of it is too much."""
+
+    def __init__(self, inputs: Inputs, slot: Slot) -> None:
+        self._inputs, self._slot, self._bytes = inputs, slot, 0
+
+    def __missing__(self, part: int) -> Any:
+        from fnmap.format.parts import read_values
+
         if part < 0:
-            return pickle.loads(slot.errors[position])
-        place = part, slot.columns
-        if place not in self._read:
-            from fnmap.format.parts import read_values
+            values: Any = _Pickled(self._slot.errors)
+        else:
+            values, size = read_values(self._inputs.store, self._inputs.keys[part], self._slot.columns)
+            if (whole := self._bytes + size) > KEPT_BYTES:
+                self.clear()
+                whole = size
+            self._bytes = whole
+        self[part] = values
+        return values
 
-            self._read[place] = read_values(self._inputs.store, self._inputs.keys[part], slot.columns)
-        return self._read[place][position]
+
+KEPT_BYTES = 256 << 20  # of parts as they are stored
 
 
-def _entries(slot: Slot, at: int) -> range:
-    """Which of a slot's results are those of a task; it takes any number."""
-    assert slot.ends is not None
-    return range(slot.ends[at - 1] if at else 0, slot.ends[at])
+class _Pickled:
+    """Errors that are passed on: one of its own for each that asks."""
+
+    def __init__(self, errors: Sequence[bytes]) -> None:
+        self._errors = errors
+
+    def __getitem__(self, at: int) -> Any:
+        return pickle.loads(self._errors[at])
 
 
 def _filled(item: Any, values: Sequence[Any]) -> Any:

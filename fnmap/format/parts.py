@@ -80,13 +80,16 @@ def read_table(store: Store, key: str) -> Any:
     return from_parquet(open_object(store, key))
 
 
-def read_values(store: Store, key: str, chosen: str | tuple[str, ...] | None) -> Sequence[Any]:
-    """The values of a part by position, or some columns of them."""
-    if chosen is None:
-        return Stored(store, key, 0)  # type: ignore[return-value]  # read when it is indexed, and kept a while
-    from fnmap.format.table.select import select
+def read_values(store: Store, key: str, chosen: str | tuple[str, ...] | None) -> tuple[Sequence[Any], int]:
+    """The values of a part by position, and the bytes that it has; or some columns of them, which are not counted. One
+    that cannot be read raises ResultLost when it is asked for."""
+    if chosen is not None:
+        from fnmap.format.table.select import select
 
-    return select(open_object(store, key), chosen)
+        return select(open_object(store, key), chosen), 0
+    _, decoded, size = _sized(store, key)
+    stored: Any = Stored(store, key, len(decoded.values))
+    return stored if decoded.failures else decoded.values, size
 
 
 class Stored:
@@ -117,25 +120,31 @@ class Stored:
         return map(self.__getitem__, range(self._length))
 
 
-_recent: OrderedDict[tuple[int, str], tuple[Store, Decoded]] = OrderedDict()
+_recent: OrderedDict[tuple[int, str], tuple[Store, Decoded, int]] = OrderedDict()
 _recent_lock = threading.Lock()
 
 
 def _decoded(store: Store, key: str) -> Decoded:
     """A part's content; the last few are kept, for results are mostly read one after another."""
+    return _sized(store, key)[1]
+
+
+def _sized(store: Store, key: str) -> tuple[Store, Decoded, int]:
+    """With the store, which keeps its id from being another's, and the bytes of its table."""
     place = (id(store), key)
     with _recent_lock:
         if place in _recent:
             _recent.move_to_end(place)
-            return _recent[place][1]
+            return _recent[place]
     from fnmap.format.table import decode
 
-    decoded = decode(read_table(store, key), loads=pickle.loads)
+    table = read_table(store, key)
+    found = store, decode(table, loads=pickle.loads), int(table.nbytes)
     with _recent_lock:
-        _recent[place] = (store, decoded)
+        _recent[place] = found
         while len(_recent) > KEPT_PARTS:
             _recent.popitem(last=False)
-    return decoded
+    return found
 
 
 def read_report(store: Store, key: str) -> tuple[Sequence[int], Report] | None:
