@@ -185,13 +185,25 @@ class PlanRun(Awaited):
             self._bar = Bar()
             self._bar(RunStarted(self.id, self.plan.name, len(self)))
 
-    def _of_errors(self, number: int) -> frozenset[int]:
-        """Tasks of a stage that ran without, or with the errors of, inputs that have failed: chance results."""
-        if self.plan.stages[number].options.on_upstream_error == "fail":
-            return frozenset()
+    def _write_cache(self) -> None:
+        """Write down what was computed, but for what came of errors: chance results."""
         assert self.links is not None
         states = b"".join(schedule.state for schedule in self.links.flow.schedules)
-        return frozenset(self.graph.with_missing_inputs(number, states))
+        tainted, first = self.graph.tainted(states, self._sound()), self.graph.first
+        for number, cached in self.cached.items():
+            mine = tainted[first[number] : first[number + 1]]
+            cached.write(self.runs[self.plan.stages[number].name].ledger, but=frozenset(mine.nonzero()[0].tolist()))
+
+    def _sound(self) -> Any:
+        """Which results are of the cache, by task, numbered through."""
+        import numpy as np
+
+        sound = np.zeros(self.graph.total, bool)
+        for run, first in zip(self.runs.values(), self.graph.first, strict=False):
+            for part in run.ledger.results.order:
+                if part.rows is not None:
+                    sound[np.asarray(part.tasks) + first] = True
+        return sound
 
     def _heard(self, event: Any) -> None:
         """Of one stage; the bar is told of all."""
@@ -206,9 +218,8 @@ class PlanRun(Awaited):
         if not over:
             return
         status = self.status
-        for number, cached in self.cached.items():
-            stage = self.plan.stages[number]
-            cached.write(self.runs[stage.name].ledger, but=self._of_errors(number))
+        if self.cached:
+            self._write_cache()
         if self.durable is not None:
             try:
                 self.durable.end(status)

@@ -157,13 +157,21 @@ class Graph:
             np.subtract.at(missing, targets, 1)
             front = np.unique(targets[missing[targets] == 0])
 
-    def with_missing_inputs(self, stage: int, states: bytes) -> list[int]:
-        """Tasks of a stage some of whose inputs have no result, given the states of all tasks."""
+    def tainted(self, states: bytes, sound: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
+        """Results that came of an error, by task, numbered through, given the states of all: of tasks that did without
+        an input, or were passed its error, and of all that were made of these. `sound`: results that are of the cache,
+        and so are right whatever became of their inputs here."""
         done = np.frombuffer(states, np.uint8) == State.DONE
-        low, high = self.first[stage], self.first[stage + 1]
-        lacking = self._consumers[~done[self._inputs]]
-        mine = lacking[(lacking >= low) & (lacking < high)] - low
-        found: list[int] = np.unique(mine).tolist()
+        lenient = np.repeat([rule != "fail" for rule in self.upstream], self.counts)  # others have had all inputs
+        doubtful = done if sound is None else done & ~sound
+        found = np.zeros(self.total, bool)
+        found[self._consumers[~done[self._inputs]]] = True
+        found &= lenient & doubtful
+        front = np.flatnonzero(found)
+        while len(front):
+            targets = np.unique(self._consumers_at(front))
+            front = targets[doubtful[targets] & ~found[targets]]
+            found[front] = True
         return found
 
     def locate(self, at: int) -> tuple[int, int]:

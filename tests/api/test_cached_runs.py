@@ -165,6 +165,27 @@ def test_results_of_a_plan_with_failures_are_not_taken_for_good(kept, tmp_path):
         assert run["len"].report()["cached"] == 0
 
 
+def test_what_was_made_of_a_result_that_came_of_an_error_is_not_taken_for_good(kept, tmp_path):
+    mended = tmp_path / "mended"
+
+    def source(x, *, mended=mended):
+        return x if x or mended.exists() else 1 // x
+
+    def plan():
+        with fnmap.plan("p") as p:
+            sources = p.map(source, [1, 0])
+            told = p.map(lambda x: isinstance(x, Exception), sources, name="told", on_upstream_error="pass")
+            p.map(lambda bad: not bad, told, name="good")
+        return p
+
+    run = kept.run_plan(plan(), cache="v1", errors="return")
+    assert list(run["good"]) == [True, False]
+    mended.touch()
+    run = kept.run_plan(plan(), cache="v1")
+    assert list(run["good"]) == [True, True]
+    assert run["good"].report()["cached"] == 1
+
+
 def test_tasks_that_were_added_one_by_one_are_cached_too(kept, tmp_path):
     calls = tmp_path / "calls"
 
