@@ -70,6 +70,8 @@ class Ledger:
         self._listeners: tuple[Listener, ...] = ()
         self._telling_end = self._told_end = False
         self.on_end: Callable[[], None] | None = None  # called once when the run has ended
+        self.on_cancel: Callable[[], None] | None = None  # of a stage of a plan: cancel the plan
+        self.halted_by: Ledger | None = None  # the stage of the plan whose failure left tasks of this one waiting
 
     # -- what starts it ------------------------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class Ledger:
             self.results.failures.clear()
             self.results.skipped.clear()
             self.results.order[:] = [part for part in self.results.order if part.values is not NOTHING]
-            self.ended, self.error, self.cancelled = False, None, False
+            self.ended, self.error, self.cancelled, self.halted_by = False, None, False, None
             self._telling_end = self._told_end = False
             stage.error, stage.over, stage.stopped = None, False, False
             if resume:
@@ -278,7 +280,10 @@ class Ledger:
             raise
 
     def cancel(self) -> None:
-        """Start nothing more and kill what runs."""
+        """Start nothing more and kill what runs, of the whole plan if this is a stage of one."""
+        if self.on_cancel is not None:
+            self.on_cancel()
+            return
         with self.session.lock:
             if self.ended or self._stage is None:
                 return
@@ -302,7 +307,12 @@ class Ledger:
             return "running"
         if self.cancelled:
             return "cancelled"
-        return "failed" if self.error or self._stream_error or self.too_many() else "done"
+        if self.error or self._stream_error or self.halted_by or self.too_many():
+            return "failed"
+        return "interrupted" if self._left_waiting() else "done"
+
+    def _left_waiting(self) -> bool:
+        return self.ended and self.schedule.count(State.WAITING) > 0
 
     def too_many(self) -> bool:
         """Have more tasks failed than `errors=` lets stand?"""
@@ -333,11 +343,13 @@ class Ledger:
             raise self.results.error(min(self.results.failures))
         if self.cancelled:
             raise RunCancelled(f"run {self.run_id} was cancelled: {self.status()}")
+        if self.halted_by is not None:
+            self.halted_by.check_end()
         if self._stream_error is not None:
             raise self._stream_error
-        if self.attached not in (None, "done"):
-            left = self.status().waiting
-            raise RunError(f"run {self.run_id} is {self.attached}, with {left} tasks not done; retry() finishes it")
+        if self.attached not in (None, "done") or (self.attached is None and self._left_waiting()):
+            s = self.status()
+            raise RunError(f"run {self.run_id} is {s.state}, with {s.waiting} tasks not done; retry() finishes it")
 
 
 class _Nothing:

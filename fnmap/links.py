@@ -11,6 +11,7 @@ from fnmap.format.call import Failure
 from fnmap.format.inputs import Columns, Holes, Inputs, Slot
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Edge, Released
+from fnmap.planning.schedule import State
 from fnmap.results import Results
 from fnmap.storage.base import Store
 
@@ -104,9 +105,11 @@ class PlanLinks:
 
     def check_over(self) -> None:
         error = next((stage.error for stage in self.stages if stage.error is not None), None)
-        for stage in self.stages:
+        for stage, ledger in zip(self.stages, self.ledgers, strict=True):
             if stage.schedule.finished:
                 stage.error = stage.error or error
+                if not stage.over and stage.schedule.count(State.WAITING):
+                    ledger.halted_by = next((failed for failed in self.ledgers if failed.too_many()), None)
                 stage.end()
 
     def _told(self, released: Released) -> None:

@@ -50,7 +50,7 @@ class PlanRun(Awaited):
             run = Run(session, f"{run_id}/{stage.name}", build.label(stage.fn), errors)
             run.owner = self
             run.ledger.results.grow(stage.count)
-            run.ledger.on_end = self._stage_ended
+            run.ledger.on_end, run.ledger.on_cancel = self._stage_ended, self.cancel
             run.ledger.listen(self._heard)
             self.runs[stage.name] = run
 
@@ -126,9 +126,11 @@ class PlanRun(Awaited):
 
     def cancel(self) -> None:
         """Start nothing more and kill what runs. Results that are there stay."""
-        for run in self.runs.values():
-            run.ledger.cancelled = not run.ledger.ended
-        if self.links is not None and self.links.stages:
+        with self._session.lock:
+            open_ = [run.ledger for run in self.runs.values() if not run.ledger.ended]
+            for ledger in open_:
+                ledger.cancelled = True
+        if open_ and self.links is not None and self.links.stages:
             self._session.stop(self.links.stages[0])
 
     def retry(self) -> PlanRun:

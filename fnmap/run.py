@@ -193,7 +193,8 @@ class Run(Awaited):
         return self.ledger.stream is None or self.ledger.keep_all
 
     def cancel(self) -> None:
-        """Start nothing more and kill what runs. Results that are there stay."""
+        """Start nothing more and kill what runs, of the whole plan if this is a stage of one. Results that are there
+        stay."""
         self.ledger.cancel()
 
     def retry(self) -> Run:

@@ -253,6 +253,50 @@ def test_cancel_stops_all_stages():
             run.result()
 
 
+def test_a_stage_that_a_failure_elsewhere_has_halted_is_not_done():
+    with fnmap.plan() as p:
+        numbers = p.map(square, range(8), chunksize=1, name="numbers")
+        p.map(odd_fails, numbers, chunksize=1)
+        p.map(square, range(3), name="whole")
+    with fnmap.Session(on="inline") as session:
+        run = session.run_plan(p)
+        run.wait()
+        halted = run["numbers"]
+        assert halted.status.waiting
+        assert halted.status.state == run.status.state == "failed"
+        for read in (list, lambda run: run.result(), lambda run: dict(run.as_completed()), lambda run: run.table()):
+            with pytest.raises(ValueError, match="odd: 1"):
+                read(halted)
+        with pytest.raises(ValueError, match="odd: 1"):
+            run.retry().result()
+
+
+@pytest.mark.parametrize("first", ["plan", "stage", "ctrl-c"])
+def test_to_cancel_a_stage_cancels_the_plan_and_twice_is_as_once(first):
+    with fnmap.plan() as p:
+        p.map(square, p.map(lambda _: threading.Event().wait(60), range(4), chunksize=1, name="waits"))
+    with fnmap.Session(workers=2) as session:
+        run = session.run_plan(p)
+        if first == "plan":
+            run.cancel()
+        elif first == "stage":
+            run["waits"].cancel()
+        else:
+
+            def interrupted():
+                raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                run["square"].ledger.wait(interrupted)
+        assert run.wait(30)
+        for _ in range(2):
+            assert {stage.status.state for stage in run.runs.values()} == {"cancelled"}
+            with pytest.raises(fnmap.errors.RunCancelled):
+                list(run["square"])
+            run.cancel()
+            run["waits"].cancel()
+
+
 def test_an_unnamed_run_leaves_nothing_behind(session):
     with fnmap.plan() as p:
         p.map(square, range(3))

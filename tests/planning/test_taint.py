@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def settled_graphs(draw):
     rules = draw(st.lists(st.sampled_from(["fail", "skip", "pass"]), min_size=1, max_size=5))
     inputs = [[draw(st.lists(st.integers(0, WIDTH - 1), unique=True)) for _ in range(WIDTH)] for _ in rules[1:]]
     edges = [
-        Edge(at, at + 1, np.array(sum(each, []), np.int64), np.cumsum([len(one) for one in each]))
+        Edge(at, at + 1, np.array([*chain.from_iterable(each)], np.int64), np.cumsum([len(one) for one in each]))
         for at, each in enumerate(inputs)
     ]
     states = draw(st.lists(st.sampled_from([State.DONE] * 3 + [State.FAILED]), min_size=3 * len(rules), max_size=15))
