@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from fnmap import build, clock
-from fnmap.durable import hold, live_here, read_kept, read_options, stored_parts
+from fnmap.durable import hold, live_here, read_function, read_kept, read_options, stored_parts
 from fnmap.errors import RunError, RunNotFound, StoreError
 from fnmap.format import keys
 from fnmap.lease import DEAD_S, Driver, claim, committed, last_driver, read_end, read_plan
@@ -184,7 +183,7 @@ class _AttachedMap(_Attached):
             )
         number, live_id = self.claim(), build.new_run_id()
         shared = None if limits.in_process else build.Shared(lambda: self.session.scratch, live_id)
-        fn, kwargs = pickle.loads(function[0], buffers=function[1:])  # type: ignore[arg-type]
+        fn, kwargs = read_function(function)
         options = replace(self.options, kwargs=kwargs)
         job = build.make_job(self.session, fn, options, form=self.plan["form"], shared=shared)
         hold(self.run, self.store, number)

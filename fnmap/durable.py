@@ -27,7 +27,6 @@ from fnmap.source import Items
 from fnmap.stage import Part
 from fnmap.storage.base import Store, create_parts, open_object
 from fnmap.storage.owner import me
-from fnmap.worker import short_repr
 
 if TYPE_CHECKING:
     from fnmap.plan_run import PlanRun
@@ -124,8 +123,8 @@ def begin(
             number = begin_again(store, name)
             store.put(keys.plan(name), b"".join(kept))
         else:
-            _check_same(plan, name, run.function, total)
-            _check_same_items(store, name, source)
+            _check_same(plan, name, run.function, total, job.form)
+            _check_same_call(store, name, options.kwargs or {}, source)
             number = claim(store, name, plan)
         hold(run, store, number)
 
@@ -172,6 +171,12 @@ def read_kept(store: Store, name: str) -> tuple[Sequence[Frame], list[Any] | Non
     return frames[:functions], items
 
 
+def read_function(frames: Sequence[Frame]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function of `read_kept`, and its keywords."""
+    fn, kwargs = pickle.loads(_body(frames[0]), buffers=frames[1:])
+    return fn, kwargs or {}
+
+
 def _body(frame: Frame) -> Any:
     return frame
 
@@ -209,7 +214,7 @@ def _kept(fn: Callable[..., Any], kwargs: Mapping[str, Any], job: Job, source: I
     return [len(function).to_bytes(8, "little"), *function, *items]
 
 
-def _check_same(plan: Mapping[str, Any], name: str, function: str, total: int | None) -> None:
+def _check_same(plan: Mapping[str, Any], name: str, function: str, total: int | None, form: str) -> None:
     if plan["total"] is None or total is None:
         raise UsageError(f"name={name!r} is taken, and a run over an iterator cannot be taken up again; choose another")
     if (plan["function"], plan["total"]) != (function, total):
@@ -217,33 +222,29 @@ def _check_same(plan: Mapping[str, Any], name: str, function: str, total: int | 
             f"name={name!r} belongs to a run of {plan['function']} over {plan['total']} items, and this is one of"
             f" {function} over {total}; choose another name"
         )
+    if plan["form"] != form:
+        raise UsageError(
+            f"name={name!r} belongs to a run that passes its items in another way ({plan['form']!r}, and this is"
+            f" {form!r}); choose another name"
+        )
 
 
-def _check_same_items(store: Store, name: str, source: Items | None) -> None:
-    kept = read_kept(store, name)[1]
-    same_items(kept, None if source is None else source.items, f"name={name!r} belongs to a run over")
+def _check_same_call(store: Store, name: str, kwargs: Mapping[str, Any], source: Items | None) -> None:
+    """Raise UsageError unless the items and the keywords are those of the run. The function may have changed."""
+    from fnmap.same import same_items, same_kwargs  # only a name that is there already pays for the import
 
-
-def same_items(kept: Sequence[Any] | None, now: Sequence[Any] | None, what: str) -> None:
-    """Raise UsageError, naming the first that differs, unless the items are the same."""
-    if kept is None or now is None or _equal(list(kept), list(now)):
-        return
-    for at, (before, item) in enumerate(zip(kept, now, strict=True)):
-        if not _equal(before, item) and repr(before) != repr(item):
-            raise UsageError(
-                f"{what} other items: item {at} was {short_repr(before)}, and is {short_repr(item)} now; choose"
-                " another name"
-            )
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Are they surely equal? Arrays and tables cannot say so in a word: their pickles are compared."""
+    function, kept = read_kept(store, name)
+    what = f"name={name!r} belongs to a run over"
+    if kept is not None and source is not None:
+        same_items(kept, source.items, what)
     try:
-        if bool(one == other):
-            return True
-    except Exception:  # whatever a user's __eq__ raises, or an array that has no one truth
-        log.debug("items that cannot be compared", exc_info=True)
-    return pickle.dumps(one) == pickle.dumps(other) if type(one) is type(other) and type(one) is not list else False
+        before = read_function(function)[1]
+    except Exception as error:  # whatever unpickling raises, as of a module that was renamed
+        raise UsageError(
+            f"name={name!r} belongs to a run whose function and keywords cannot be read any more ({error!r}); choose"
+            " another name"
+        ) from error
+    same_kwargs(before, kwargs, f"name={name!r} belongs to a run with")
 
 
 def stored_parts(store: Store, name: str, seen: Collection[str] = ()) -> Iterator[tuple[str, Sequence[int], Report]]:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnmap.durable import Durable, check_not_live_here, kept_options, live, live_lock, same_items
+from fnmap.durable import Durable, check_not_live_here, kept_options, live, live_lock
 from fnmap.errors import UsageError
 from fnmap.format import keys
 from fnmap.format.payload import pack, unpack
 from fnmap.format.travel import dumps
 from fnmap.lease import begin_again, claim, read_plan
+from fnmap.same import same_items, same_kwargs
 from fnmap.storage.base import Store, create_parts, open_object
 from fnmap.storage.owner import me
 
 if TYPE_CHECKING:
+    from fnmap.plan_parts import PlannedStage
     from fnmap.plan_run import PlanRun
     from fnmap.plans import Plan
 
@@ -72,17 +74,37 @@ def _head(run: PlanRun) -> bytes:
 
 
 def _check_same(before: Plan, now: Plan, name: str) -> None:
-    """Raise UsageError unless the plans have the same stages, dependencies and items. Functions may have changed."""
+    """Raise UsageError unless the plans have the same stages, dependencies and arguments. Functions may have
+    changed."""
     shapes = [[(stage.name, stage.count) for stage in plan.stages] for plan in (before, now)]
     if shapes[0] != shapes[1]:
         old, new = (", ".join(f"{stage}[{count}]" for stage, count in shape) for shape in shapes)
         raise UsageError(f"name={name!r} belongs to a plan of {old}, and this is one of {new}; choose another name")
-    for one, other in zip(before.edges(), now.edges(), strict=True):
-        if not (np.array_equal(one.inputs, other.inputs) and _equal_ends(one.ends, other.ends)):
-            stage = now.stages[other.target].name
-            raise UsageError(f"name={name!r} belongs to a run of a plan whose stage {stage!r} depends on other tasks")
     for was, planned in zip(before.stages, now.stages, strict=True):
-        same_items(was.items, planned.items, f"name={name!r} belongs to a run in which stage {was.name!r} has")
+        if _layout(was) != _layout(planned):
+            raise UsageError(
+                f"name={name!r} belongs to a run of a plan whose stage {was.name!r} has its arguments from elsewhere;"
+                " choose another name"
+            )
+    for one, other in zip(before.edges(), now.edges(), strict=True):
+        same = one.source == other.source and np.array_equal(one.inputs, other.inputs)
+        if not (same and _equal_ends(one.ends, other.ends)):
+            stage = now.stages[other.target].name
+            raise UsageError(
+                f"name={name!r} belongs to a run of a plan whose stage {stage!r} depends on other tasks;"
+                " choose another name"
+            )
+    for was, planned in zip(before.stages, now.stages, strict=True):
+        what = f"name={name!r} belongs to a run in which stage {was.name!r} has"
+        same_items(was.items or (), planned.items or (), what)
+        same_items(was.keys or (), planned.keys or (), f"{what} groups by")
+        same_kwargs(was.options.kwargs or {}, planned.options.kwargs or {}, what)
+
+
+def _layout(stage: PlannedStage) -> Any:
+    """What each argument of a stage is, but for the values."""
+    columns = [wire.columns for wire in stage.wires]
+    return columns, stage.args, stage.kwargs, stage.holes, stage.items is None, stage.keys is None
 
 
 def _equal_ends(one: Any, other: Any) -> bool:

@@ -27,6 +27,7 @@ LEVELS = [
         "build",
         "durable",
         "durable_plan",
+        "same",
         "caching",
         "lease",
         "attach",
