@@ -166,6 +166,8 @@ class _Table:
 
     def _link(self, dependencies: Any) -> None:
         """The inputs of all rows, by stage and row: what its parameters refer to, then what else it depends on."""
+        if pa.types.is_null(dependencies.type):  # nobody has any
+            dependencies = dependencies.cast(pa.list_(self.ids.type))
         if not (pa.types.is_list(dependencies.type) or pa.types.is_large_list(dependencies.type)):
             raise PlanError(f"dependencies must be a column of lists of ids; it is of {dependencies.type}")
         counts = np.asarray(pc.fill_null(pc.list_value_length(dependencies), 0), np.int64)

@@ -58,8 +58,12 @@ class StageRef:
         """Its task of that number; or of all its results one column, or a table of some."""
         if isinstance(which, (str, list)):
             return replace(self, columns=columns_of(which))
-        task = range(len(self))[which]
-        return TaskRef(self.plan, self.number, task, self.columns)
+        if not hasattr(which, "__index__"):
+            raise PlanError(
+                f"[{which!r}] of stage {self.name!r}: a stage gives one task by its number, or columns of its results"
+                " by name; several tasks can be arguments of add, one by one"
+            )
+        return TaskRef(self.plan, self.number, range(len(self))[which], self.columns)
 
     def __iter__(self) -> Iterator[TaskRef]:
         return (TaskRef(self.plan, self.number, task, self.columns) for task in range(len(self)))
@@ -114,4 +118,9 @@ class Filed:
 
 
 def columns_of(which: str | list[str]) -> Columns:
-    return which if isinstance(which, str) else tuple(which)
+    """One column or some, checked."""
+    if isinstance(which, str):
+        return which
+    if not isinstance(which, list) or not which or not all(isinstance(name, str) for name in which):
+        raise PlanError(f"columns of a result are a name, or a list of at least one name; got {which!r}")
+    return tuple(which)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fnmap.errors import UsageError
+from fnmap.worker import short_repr
+
 if TYPE_CHECKING:
     from fnmap.plan_parts import PlannedStage, StageRef
     from fnmap.plans import Plan
@@ -49,8 +52,12 @@ def _groups(count: int, keys: Sequence[Any] | None) -> tuple[list[Any], Any]:
     """The keys in order of their first appearance, and which of them each task has."""
     if keys is None:
         return [None], np.zeros(count, np.int64)
-    places: dict[Any, int] = {}
-    group = [places.setdefault(key, len(places)) for key in keys]
+    places, group = dict[Any, int](), list[int]()
+    for task, key in enumerate(keys):
+        try:
+            group.append(places.setdefault(key, len(places)))
+        except TypeError as error:
+            raise UsageError(f"by: the key of task {task} cannot be hashed: {short_repr(key)}: {error}") from error
     return list(places), np.array(group, np.int64)
 
 

@@ -81,7 +81,7 @@ class Plan:
         if not iterables:
             raise UsageError("map needs at least one iterable of items, or a stage")
         stage = self._stage(fn, name, options)
-        columns = [it if isinstance(it, StageRef) else list(it) for it in iterables]
+        columns = [it if isinstance(it, StageRef) else _listed(at, it) for at, it in enumerate(iterables)]
         lengths = {len(column) for column in columns}
         if len(lengths) > 1:
             raise UsageError(f"the iterables must have equal lengths; got {[len(c) for c in columns]}")
@@ -93,9 +93,8 @@ class Plan:
                 stage.args.append(len(stage.wires))
                 stage.wires.append(Wire(column.number, np.arange(stage.count, dtype=np.int32), None, column.columns))
             else:
-                bad = next((at for at, item in enumerate(column) if isinstance(item, (TaskRef, StageRef))), None)
-                if bad is not None:
-                    raise UsageError(f"item {bad} is a task of a plan: pass a whole stage, or use add(fn, task)")
+                if bad := [at for at, item in enumerate(column) if isinstance(item, (TaskRef, StageRef))]:
+                    raise UsageError(f"item {bad[0]} is a task of a plan: pass a whole stage, or use add(fn, task)")
                 own.append(column)
                 stage.args.append(-len(own))
         if own:
@@ -118,7 +117,7 @@ class Plan:
         stage = self._stage(fn, name, options)
         stage.count, stage.lone = 1, True
         for source in stages:
-            self._check_mine(source)
+            self._check_stage("gather", source)
             stage.args.append(len(stage.wires))
             tasks = np.arange(len(source), dtype=np.int32)
             stage.wires.append(Wire(source.number, tasks, np.array([len(source)]), source.columns))
@@ -143,7 +142,7 @@ class Plan:
         """
         from fnmap.plan_tree import grow_tree
 
-        self._check_mine(source)
+        self._check_stage("reduce", source)
         fan_in = count(fan_in, 2, "fan_in must be an int >= 2")
         return grow_tree(self, self._stage(fn, name, options), source, self._keys_of(source, by), fan_in)
 
@@ -311,11 +310,19 @@ class Plan:
         if ref.plan is not self:
             raise PlanError(f"{ref!r} belongs to another plan: {ref.plan.name!r}")
 
+    def _check_stage(self, verb: str, ref: Any) -> None:
+        self._check_mine(ref)
+        if isinstance(ref, TaskRef):
+            name = self.stages[ref.stage].name
+            raise PlanError(f"{verb} takes whole stages; got task {ref.task} of {name!r}, which can be passed to add")
+
     def _keys_of(self, source: StageRef, by: Any) -> list[Any] | None:
         """The key of each task of a stage."""
         if by is None:
             return None
         if not callable(by):
+            if isinstance(by, (str, bytes)) or not isinstance(by, Iterable):
+                raise UsageError(f"by must be a sequence of keys, one for each task, or a function; got {by!r}")
             keys = list(by)
             if len(keys) != len(source):
                 raise UsageError(f"by must have a key for each of the {len(source)} tasks; it has {len(keys)}")
@@ -336,6 +343,12 @@ class Plan:
             )
         assert isinstance(each[0].stage, int)
         return self._items_of(each[0].stage)
+
+
+def _listed(at: int, iterable: Any) -> list[Any]:
+    if isinstance(iterable, TaskRef) or (not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__")):
+        raise UsageError(f"iterable {at} of the map must be a stage, or items; got {iterable!r}")
+    return list(iterable)
 
 
 def _numbered(base: str) -> Iterator[str]:

@@ -189,7 +189,8 @@ class Results:
 
     def _note(self, task: int, failure: Failure) -> str:
         times = "once" if failure.attempts == 1 else f"{failure.attempts} times"
-        lines = [f"fnmap: task {task} of {self.function}, tried {times}, with the item {failure.item}"]
+        tried = f", tried {times}, with the item {failure.item}" if failure.attempts else ""
+        lines = [f"fnmap: task {task} of {self.function}{tried}"]
         if failure.log:
             lines += ["it printed last:", *("  " + line for line in failure.log.splitlines())]
         if failure.traceback:

@@ -221,3 +221,9 @@ def test_a_failed_task_of_a_file_fails_what_depends_on_it():
     ran = plan.run(on="inline", errors="return")
     assert ran.result()["c"] == 4
     assert set(ran.errors) == {("square", 0), ("square", 1)}
+
+
+def test_dependencies_that_are_all_null_are_none():
+    table = rows((1, "square", {"x": 3}, []), (2, "square", {"x": 4}, []))
+    table = table.set_column(table.schema.get_field_index("dependencies"), "dependencies", pa.nulls(2))
+    assert list(fnmap.load_plan(table, KNOWN).run(on="inline").last) == [9, 16]

@@ -450,3 +450,45 @@ def test_a_plan_run_can_be_awaited(session):
         return await session.run_plan(p)
 
     assert asyncio.run(main()) == 14
+
+
+@pytest.mark.parametrize("make", [make_table, lambda n: {"loss": n, "year": n}, lambda n: {"loss": n, "year": {n}}])
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_a_column_of_none_is_none_whatever_is_in_its_chunk(make, chunksize):
+    with fnmap.plan() as p:
+        found = p.map(lambda n: None if n == 1 else make(n), range(3), chunksize=chunksize)
+        p.map(lambda one, both: (one is None, both is None), found["loss"], found[["loss", "year"]])
+    assert p.run(on="inline").result() == [(False, False), (True, True), (False, False)]
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "match"),
+    [
+        (lambda p, s: s[[]], PlanError, r"at least one name; got \[\]"),
+        (lambda p, s: s[0][5], PlanError, "a name, or a list .*; got 5"),
+        (lambda p, s: s[0:2], PlanError, "of stage 'square': a stage gives one task by its number"),
+        (lambda p, s: s[1.5], PlanError, "1.5.* of stage 'square'"),
+        (lambda p, s: p.gather(total, s[0]), PlanError, "gather takes whole stages; got task 0 of 'square'"),
+        (lambda p, s: p.reduce(total, s[1]), PlanError, "reduce takes whole stages; got task 1 of 'square'"),
+        (lambda p, s: p.map(square, 5), UsageError, "iterable 0 of the map .* got 5"),
+        (lambda p, s: p.map(square, s[0]), UsageError, "iterable 0 of the map"),
+        (lambda p, s: p.map(square, [s[0]]), UsageError, "item 0 is a task of a plan"),
+        (lambda p, s: p.reduce(total, s, by="region"), UsageError, "by must be a sequence of keys.*'region'"),
+        (lambda p, s: p.reduce(total, s, by=5), UsageError, "by must be a sequence of keys.* 5"),
+        (lambda p, s: p.reduce(total, s, by=[1, [2], 3]), UsageError, r"the key of task 1 cannot be hashed: \[2\]"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_when_it_is_planned(use, error, match):
+    p = fnmap.plan()
+    squares = p.map(square, range(3))
+    with pytest.raises(error, match=match):
+        use(p, squares)
+    assert len(p.stages) == 1
+
+
+def test_what_was_never_tried_is_not_said_to_have_been():
+    with fnmap.plan() as p:
+        p.map(square, p.map(odd_fails, [1]))
+    message = str(p.run(on="inline", errors="return").errors["square", 0])
+    assert "was not run" in message
+    assert "tried" not in message

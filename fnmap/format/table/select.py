@@ -22,7 +22,7 @@ def select(buffer: Any, chosen: str | tuple[str, ...]) -> list[Any]:
     """For each task of a part, one column of its result, or some.
 
     Of a result that is a table: a numpy array, or an Arrow table of the columns. Of a row (dict, dataclass,
-    named tuple): the field's value, or a dict. Raises UsageError if there is no such column.
+    named tuple): the field's value, or a dict. Of None: None. Raises UsageError if there is no such column.
     """
     names = [chosen] if isinstance(chosen, str) else list(chosen)
     try:
@@ -37,11 +37,10 @@ def select(buffer: Any, chosen: str | tuple[str, ...]) -> list[Any]:
         return _of_tables(table, meta, names, chosen)
     if meta["layout"] == "fields":
         fields = [_field(table, meta, there[name]) for name in names]
-        return (
-            fields[0]
-            if isinstance(chosen, str)
-            else [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
-        )
+        values = fields[0] if isinstance(chosen, str) else _rows(names, fields)
+        for at in unpack(meta["none"], np.int64).tolist() if "none" in meta else ():
+            values[at] = None
+        return values
     values = decode(from_parquet(buffer), loads=pickle.loads).values
     return [_of_object(value, names, chosen) for value in values]
 
@@ -56,10 +55,16 @@ def _columns(meta: Spec, names: Sequence[str]) -> dict[str, str]:
 
 
 def _of_tables(table: Any, meta: Spec, names: Sequence[str], chosen: str | tuple[str, ...]) -> list[Any]:
-    counts = np.maximum(unpack(meta["rows"], np.int64), 0)
+    noted = unpack(meta["rows"], np.int64)
+    counts = np.maximum(noted, 0)
     starts = (np.cumsum(counts) - counts).tolist()
-    tables = [table.slice(start, count).select(names) for start, count in zip(starts, counts.tolist(), strict=True)]
-    return [t.column(0).to_numpy() for t in tables] if isinstance(chosen, str) else tables
+    picked = table.select(names)
+    tables = [picked.slice(*span) if span[1] >= 0 else None for span in zip(starts, noted.tolist(), strict=True)]
+    return [None if t is None else t.column(0).to_numpy() for t in tables] if isinstance(chosen, str) else tables
+
+
+def _rows(names: Sequence[str], fields: Sequence[list[Any]]) -> list[Any]:
+    return [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
 
 
 def _field(table: Any, meta: Spec, column: str) -> list[Any]:
@@ -70,8 +75,11 @@ def _field(table: Any, meta: Spec, column: str) -> list[Any]:
 
 
 def _of_object(value: Any, names: Sequence[str], chosen: str | tuple[str, ...]) -> Any:
+    if value is None:
+        return None
     try:
-        picked = {name: value[name] if hasattr(value, "__getitem__") else getattr(value, name) for name in names}
+        by_name = hasattr(value, "__getitem__") and not isinstance(value, tuple)
+        picked = {name: value[name] if by_name else getattr(value, name) for name in names}
     except (LookupError, TypeError, AttributeError) as error:
         what = type(value).__qualname__
         raise UsageError(f"a result, a {what}, has no column {names}: {type(error).__name__}: {error}") from error
