@@ -112,8 +112,7 @@ class _Attached:
             self._seen.add(key)
             with self.session.lock:
                 self._absorb(keys.place_of_part(key)[0], Part(tasks, report.values, report.failures, key))  # type: ignore[arg-type]
-        runs_again = state == "running" and self.plan["form"] == "plan"  # it may, what was made of an error
-        if self.plan["total"] is not None and self._done == self.plan["total"] and not runs_again:
+        if self.plan["total"] is not None and self._done == self.plan["total"]:
             state = "done"  # whether or not its driver had the time to say so
         elif state == "done" and self._done < end["done"]:
             state = "interrupted"  # a part was damaged since

@@ -84,13 +84,13 @@ class PlanLinks:
         self.flow, self.stages, self.ledgers = flow, list(stages), list(ledgers)
         self._number = {id(stage): number for number, stage in enumerate(self.stages)}
 
-    def start(self, sound: Any = None) -> None:
-        """Release what can start; `sound` as of `Graph.tainted`."""
-        self._told(self.flow.start(sound))
+    def start(self) -> None:
+        """Release what can start."""
+        self._told(self.flow.start())
 
-    def resume(self, sound: Any = None) -> None:
-        """Try again what failed, what fell with it, and what was made of it."""
-        self._told(self.flow.resume(sound))
+    def resume(self) -> None:
+        """Try again what failed, and what fell with it."""
+        self._told(self.flow.resume())
 
     def settled(self, stage: Stage, tasks: Sequence[int]) -> None:
         if len(tasks):
@@ -113,8 +113,6 @@ class PlanLinks:
                 stage.end()
 
     def _told(self, released: Released) -> None:
-        for number, tasks in released.again:
-            self.ledgers[number].results.take_back(tasks)
         for number, task, source, at in released.failed:
             cause = self.ledgers[source].results
             why = f"it depends on task {at} of {cause.function}, which has no result"

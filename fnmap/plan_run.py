@@ -150,7 +150,7 @@ class PlanRun(Awaited):
             begin_driving(self, self.session, stages)
             return self
         with self._session.lock:
-            self.links.resume(self.sound())
+            self.links.resume()
         self._session.drive(*self.links.stages, priority=self.priority)
         return self
 
@@ -191,12 +191,12 @@ class PlanRun(Awaited):
         """Write down what was computed, but for what came of errors: chance results."""
         assert self.links is not None
         states = b"".join(schedule.state for schedule in self.links.flow.schedules)
-        tainted, first = self.graph.tainted(states, self.sound()), self.graph.first
+        tainted, first = self.graph.tainted(states, self._sound()), self.graph.first
         for number, cached in self.cached.items():
             mine = tainted[first[number] : first[number + 1]]
             cached.write(self.runs[self.plan.stages[number].name].ledger, but=frozenset(mine.nonzero()[0].tolist()))
 
-    def sound(self) -> Any:
+    def _sound(self) -> Any:
         """Which results are of the cache, by task, numbered through."""
         import numpy as np
 
@@ -282,18 +282,14 @@ def _cached(run: PlanRun, store: Store, version: bool | str) -> dict[int, Cached
 
 
 def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
-    """Put what is committed already into the run. Failures are not taken over: they are tried again. Of a task that
-    ran again, for it had been made of an error, the later part counts."""
+    """Put what is committed already into the run. Failures are not taken over: they are tried again."""
     runs = list(run.runs.values())
-    done: list[set[int]] = [set() for _ in stages]
+    done: list[list[int]] = [[] for _ in stages]
     for key, tasks, report in stored_parts(store, run.id):
         number = keys.place_of_part(key)[0]
         assert report.values is not None
         runs[number].ledger.put_stored(Part(tasks, report.values, report.failures, key))
-        done[number].update(t for at, t in enumerate(tasks) if at not in report.failures)
-        anew = done[number].intersection(tasks[at] for at in report.failures)
-        runs[number].ledger.results.take_back(anew)
-        done[number] -= anew
+        done[number] += [t for at, t in enumerate(tasks) if at not in report.failures]
     for stage, tasks_done in zip(stages, done, strict=True):
         stage.schedule.skip(tasks_done, State.DONE)
 
@@ -306,7 +302,7 @@ def begin_driving(run: PlanRun, session: Session, stages: Sequence[Stage]) -> No
         stage.links = links
         stage_run.ledger.hold(stage)
     with session.lock:
-        links.start(run.sound())
+        links.start()
     session.drive(*stages, priority=run.priority)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import Iterable
 from typing import Any
 
 from fnmap.errors import MissingKey, ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout, UpstreamFailed
@@ -12,7 +11,6 @@ from fnmap.format.call import Failure
 from fnmap.stage import Part
 from fnmap.storage.base import Store
 
-TAKEN_BACK = Failure("upstream", "it came of an error, and was computed anew", attempts=0)
 _KINDS: dict[str, type[TaskError]] = {
     "timeout": TaskTimeout,
     "poisoned": TaskPoisoned,
@@ -50,27 +48,11 @@ class Results:
         self._parts[number] = part
         tasks, base = part.tasks, self.released
         if isinstance(tasks, range) and not part.failures:
-            place = slice(tasks.start - base, tasks.stop - base)
-            if self._where[place].tobytes().strip(b"\xff"):  # not all are -1
-                self.take_back(tasks)
-            self._where[place] = array("i", [number]) * len(tasks)
+            self._where[tasks.start - base : tasks.stop - base] = array("i", [number]) * len(tasks)
             return
-        mine = [task for position, task in enumerate(tasks) if position not in part.failures]
-        self.take_back(task for task in mine if self._where[task - base] >= 0)
-        for task in mine:
-            self._where[task - base] = number
-
-    def take_back(self, tasks: Iterable[int]) -> None:
-        """The results that are there of these tasks do not count any more: others come in their place."""
-        of_part: dict[int, list[int]] = {}
-        for task in tasks:
-            number = self._where[task - self.released]
-            if number in self._parts:
-                of_part.setdefault(number, []).append(task)
-            self._where[task - self.released] = -1
-        for number, gone in of_part.items():
-            part = self._parts[number]
-            part.failures = {**part.failures, **dict.fromkeys(map(part.position, gone), TAKEN_BACK)}
+        for position, task in enumerate(tasks):
+            if position not in part.failures:
+                self._where[task - base] = number
 
     def has(self, task: int) -> bool:
         """Is this task's result, or its failure, there?"""

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from fnmap.format.call import Failure
 from fnmap.format.parts import encode_part, read_table
 from fnmap.format.table import combine
-from fnmap.results import TAKEN_BACK
 from fnmap.stage import Part
 from fnmap.storage.base import Store
 
@@ -43,16 +42,13 @@ def stored_table(store: Store, parts: Sequence[Part], failures: Collection[int],
     def read(part: Part) -> Any:
         if part.rows is not None:  # of another run: some of its results, with other numbers
             return encode_part(part.tasks, list(part.values), {})
-        return _current(read_table(store, str(part.key)), part, failures, skip=skip)
+        return _current(read_table(store, str(part.key)), failures, skip=skip)
 
     with ThreadPoolExecutor(READERS) as readers:
         return combine(readers.map(read, parts))
 
 
-def _current(table: Any, part: Part, failures: Collection[int], *, skip: bool) -> Any:
-    if any(failure is TAKEN_BACK for failure in part.failures.values()):
-        gone = [part.tasks[at] for at, failure in part.failures.items() if failure is TAKEN_BACK]
-        table = table.filter(~pc.field("task").isin(pa.array(gone, pa.int64())))
+def _current(table: Any, failures: Collection[int], *, skip: bool) -> Any:
     if "error" not in table.column_names:
         return table
     return table.filter(_rows(pc.field("task"), pc.field("error"), failures, skip=skip))
@@ -66,8 +62,6 @@ def _rows(task: Any, error: Any, failures: Collection[int], *, skip: bool) -> An
 
 def stored_dataset(store: Any, parts: Sequence[Part], failures: Collection[int], *, skip: bool) -> Any:
     """The committed parts as a dataset that is read when it is asked for something."""
-    if any(failure is TAKEN_BACK for part in parts for failure in part.failures.values()):
-        return pads.dataset(stored_table(store, parts, failures, skip=skip))
     paths = [store.url(part.key) for part in parts]
     schemas = [pq.read_schema(path).remove_metadata() for path in paths]
     try:

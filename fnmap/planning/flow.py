@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from fnmap.planning.graph import Graph, Released
 from fnmap.planning.schedule import Schedule, State
@@ -16,17 +15,9 @@ class Flow:
     def __init__(self, graph: Graph, schedules: Sequence[Schedule]) -> None:
         self.graph, self.schedules = graph, list(schedules)
 
-    def start(self, sound: Any = None) -> Released:
-        """Release what is ready, given the states in the schedules. What was made of an error runs again, for its input
-        is tried anew; `sound` as of `Graph.tainted`."""
-        states = [schedule.state for schedule in self.schedules]
-        tainted = self.graph.tainted(b"".join(states), sound).nonzero()[0]
-        again = self.graph.by_stage(tainted)
-        for stage, tasks in again:
-            self.schedules[stage].undo(tasks)
-        released = self._carry_out(self.graph.start(states))
-        released.again = again
-        return released
+    def start(self) -> Released:
+        """Release what is ready, given the states in the schedules."""
+        return self._carry_out(self.graph.start([schedule.state for schedule in self.schedules]))
 
     def settled(self, stage: int, tasks: Sequence[int]) -> Released:
         """These tasks of the stage are done."""
@@ -36,11 +27,11 @@ class Flow:
         """This task of the stage has failed for good."""
         return self._carry_out(self.graph.failed(stage, task))
 
-    def resume(self, sound: Any = None) -> Released:
-        """Try again what failed, what fell with it, and what was made of it."""
+    def resume(self) -> Released:
+        """Try again what failed, and what fell with it."""
         for schedule in self.schedules:
             schedule.resume(ready=False)
-        return self.start(sound)
+        return self.start()
 
     def _carry_out(self, released: Released) -> Released:
         for stage, task, _, _ in released.failed:

@@ -58,7 +58,6 @@ class Released:
     ready: list[tuple[int, Sequence[int]]] = field(default_factory=list)
     failed: list[tuple[int, int, int, int]] = field(default_factory=list)
     skipped: list[tuple[int, int, int, int]] = field(default_factory=list)
-    again: list[tuple[int, Sequence[int]]] = field(default_factory=list)  # done, but of an error: they run again
 
 
 class Graph:
@@ -110,7 +109,7 @@ class Graph:
         done = np.flatnonzero(state == State.DONE)
         np.subtract.at(self._missing, self._consumers_at(done), 1)
         ready = np.flatnonzero((self._missing == 0) & (state == State.WAITING))  # what runs is out already
-        released = Released(self.by_stage(ready))
+        released = Released(self._by_stage(ready))
         for task in np.flatnonzero((state == State.FAILED) | (state == State.SKIPPED)).tolist():
             self._fall(task, released)
         return released
@@ -135,7 +134,7 @@ class Graph:
         skipped = [t for t in ready.tolist() if self._skips(t, released)] if self._absent else []
         if skipped:
             ready = np.setdiff1d(ready, skipped)
-        released.ready += self.by_stage(ready)
+        released.ready += self._by_stage(ready)
         for task in skipped:
             self._fall(task, released)
         return released
@@ -153,7 +152,7 @@ class Graph:
         missing = self._needs.copy()
         front = np.flatnonzero(missing == 0)
         while len(front):
-            yield self.by_stage(front)
+            yield self._by_stage(front)
             targets = self._consumers_at(front)
             np.subtract.at(missing, targets, 1)
             front = np.unique(targets[missing[targets] == 0])
@@ -194,7 +193,7 @@ class Graph:
         jumps = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
         return self._consumers_of[jumps + np.arange(total)]
 
-    def by_stage(self, ids: Ints) -> list[tuple[int, Sequence[int]]]:
+    def _by_stage(self, ids: Ints) -> list[tuple[int, Sequence[int]]]:
         """Sorted numbers as tasks of stages."""
         found, at = list[tuple[int, Sequence[int]]](), 0
         while at < len(ids):

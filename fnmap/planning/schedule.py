@@ -109,18 +109,13 @@ class Schedule:
 
     def skip(self, tasks: Iterable[int], state: State) -> None:
         """These tasks, which wait, are settled without a call: by an earlier driver, or by what they depend on."""
-        self._mark(plain(sorted(set(tasks))), state)
+        self._mark(plain(sorted(tasks)), state)
         left = self._fresh.drain()
         self._fresh.push([t for t in left if self.state[t] == State.WAITING] if len(left) else left)
 
     def fell(self, task: int, state: State) -> None:
         """A task that was not released will not run: what it depends on has failed."""
         self._move(task, state)
-
-    def undo(self, tasks: Sequence[int]) -> None:
-        """These tasks are done, and wait again; they are released later."""
-        for task in tasks:
-            self._move(task, State.WAITING)
 
     def reported(
         self, chunk: Chunk, ran: int, seconds: float, failed: dict[int, bool], now: float, *, call_s: float = 0.0

@@ -207,41 +207,6 @@ def test_retry_runs_what_failed_and_what_fell_with_it(session, tmp_path):
     assert run.errors == {}
 
 
-@pytest.mark.parametrize("name", [None, "named"])
-@pytest.mark.parametrize("again", ["retry", "anew", "attach"])
-def test_what_was_made_of_an_error_is_made_again_once_that_is_mended(tmp_path, name, again):
-    mended = tmp_path / "mended"
-
-    def source(x, *, mended=mended):
-        return 1 // (x - 1) if x == 1 and not mended.exists() else x
-
-    with fnmap.plan() as p:
-        sources = p.map(source, range(3))
-        p.gather(total, sources, name="sum", on_upstream_error="skip")
-        told = p.map(lambda x: isinstance(x, Exception), sources, name="told", on_upstream_error="pass", chunksize=3)
-        p.map(lambda bad: not bad, told, name="good")
-    with fnmap.Session(on="inline", store=tmp_path / "store") as session:
-        run = session.run_plan(p, errors="return", name=name)
-        assert (run["sum"].result(), run["good"].result()) == ([2], [True, False, True])
-        mended.touch()
-        if name is None or again == "retry":
-            run.retry()
-        elif again == "anew":
-            run = session.run_plan(p, errors="return", name=name)
-        else:
-            run = session.attach(name).retry()
-        for look in (lambda: run, lambda: session.attach(name), lambda: session.run_plan(p, name=name))[
-            : 3 if name else 1
-        ]:
-            seen = look()
-            assert seen.wait(30)
-            assert (seen.status.state, seen.status.done, seen.status.waiting) == ("done", 10, 0)
-            assert (seen["sum"].result(), list(seen["good"])) == ([3], [True, True, True])
-            assert sorted(seen["good"].as_completed()) == [(0, True), (1, True), (2, True)]
-            assert seen["good"].table().to_pydict() == {"task": [0, 1, 2], "value": [True, True, True]}
-            assert seen["good"].dataset().count_rows() == 3
-
-
 def test_a_chunk_starts_when_its_own_inputs_are_there(tmp_path: Path):
     """The second of the first stage waits for a file that is written by what depends on the first."""
     go = tmp_path / "go"
