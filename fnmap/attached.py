@@ -11,6 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from fnmap import build, clock
+from fnmap.caching import found_before
 from fnmap.durable import hold, live_here, read_function, read_kept, read_options, stored_parts
 from fnmap.errors import RunError, RunNotFound, StoreError
 from fnmap.format import keys
@@ -88,7 +89,7 @@ class _Attached:
     def __init__(self, session: Session, name: str, plan: Mapping[str, Any]) -> None:
         self.session, self.store, self.name, self.plan = session, session.store, name, plan
         self.options = DEFAULTS
-        self._seen: set[str] = set()
+        self._seen, self._seen_hits = set[str](), set[str]()
         self._done = 0
         self._silent: tuple[Driver, float] | None = None  # a driver elsewhere, and since when it says nothing
 
@@ -112,6 +113,12 @@ class _Attached:
             self._seen.add(key)
             with self.session.lock:
                 self._absorb(keys.place_of_part(key)[0], Part(tasks, report.values, report.failures, key))  # type: ignore[arg-type]
+        for key, stage, parts in found_before(self.store, self.name, self._seen_hits):
+            self._seen_hits.add(key)
+            with self.session.lock:
+                for part in parts:
+                    self._absorb(stage, part)
+                    self.runs[stage].ledger.hits += len(part.tasks)
         if self.plan["total"] is not None and self._done == self.plan["total"]:
             state = "done"  # whether or not its driver had the time to say so
         elif state == "done" and self._done < end["done"]:

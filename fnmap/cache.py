@@ -76,7 +76,7 @@ def compact(store: Store, identity: str) -> int:
     names = _listed(store, identity, keys.SPREAD)
     if len({_group(name) for name in names}) < 2:
         return 0
-    there = _Parts(store)
+    there = Parts(store)
     try:
         replaced = _merge(store, identity, names, there)
     except MissingKey:  # another process compacts: what has been merged so far is there twice, and harmless
@@ -101,7 +101,7 @@ def _lookup(store: Store, identity: str, wanted: NDArray[np.uint64], *, skip_mis
     order = np.argsort(wanted[:, 0])
     left, asked = order, wanted[order]  # what has not been found yet, in order of the keys
     found = Found(np.full(len(wanted), -1, np.int64), np.full(len(wanted), -1, np.int64), [])
-    there, numbers = _Parts(store), dict[str, int]()
+    there, numbers = Parts(store), dict[str, int]()
     digits = [keys.SPREAD[d] for d in np.unique(wanted[:, 0] >> np.uint64(60))]
     names = _listed(store, identity, digits) if digits else []
     for name, manifest in _read(store, names, skip_missing=skip_missing):
@@ -133,7 +133,7 @@ def _numbered(manifest: Manifest, at: NDArray[np.int64], numbers: dict[str, int]
     return np.array(of_used, np.int64)[inverse]
 
 
-class _Parts:
+class Parts:
     """Which parts are still there: told by listing where they are, at most 16 lists a run and stage."""
 
     def __init__(self, store: Store) -> None:
@@ -193,7 +193,7 @@ def _read(store: Store, names: Sequence[str], *, skip_missing: bool = False) -> 
                 yield name, manifest
 
 
-def _merge(store: Store, identity: str, names: Sequence[str], there: _Parts) -> list[str]:
+def _merge(store: Store, identity: str, names: Sequence[str], there: Parts) -> list[str]:
     """Create manifests with the entries of all these, digit by digit; the names of those that were merged."""
     target = _new_name(_group(names[0]).partition(".")[0], "merged")
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fnmap import cache
-from fnmap.errors import NotCacheable
+from fnmap.errors import MissingKey, NotCacheable
+from fnmap.format import keys
 from fnmap.format.call import Form
 from fnmap.format.identity import function_identity
+from fnmap.format.manifest import Manifest, decode
 from fnmap.format.parts import Stored
 from fnmap.format.task_keys import derived_keys, item_keys
+from fnmap.lease import committed_hits
 from fnmap.planning.schedule import State
 from fnmap.stage import Part
 from fnmap.storage.base import Store
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from fnmap.planning.schedule import Schedule
     from fnmap.plans import Plan
 
+log = logging.getLogger(__name__)
 CROWDED = 32  # runs that have written down results of one function: what more of them read is merged
 _runs = itertools.count()
 
@@ -49,7 +54,7 @@ class Cached:
 
     def __init__(self, store: Store, identity: str, run: str, task_keys: NDArray[np.uint64]) -> None:
         self.store, self.identity, self.run, self.task_keys = store, identity, run, task_keys
-        self.hits, self._crowded = 0, False
+        self._crowded = False
 
     @classmethod
     def of_items(cls, store: Store, fn: Any, items: Sequence[Any], form: Form, options: MapOptions, run: str) -> Cached:
@@ -57,21 +62,19 @@ class Cached:
         identity = identity_of(fn, options)
         return cls(store, identity, run, item_keys(identity, items, form))
 
-    def fill(self, ledger: Ledger, schedule: Schedule) -> None:
-        """Put the results that are there into the run; they are done."""
+    def fill(self, ledger: Ledger, schedule: Schedule, keep_as: str | None = None) -> None:
+        """Put the results that are there into the run; they are done. `keep_as`: the key under which to say so in the
+        store, for those who look at the run from elsewhere."""
         import numpy as np
 
         found = cache.lookup(self.store, self.identity, self.task_keys)
         waiting = np.frombuffer(bytes(schedule.state), np.uint8) == State.WAITING
         tasks = np.flatnonzero((found.part_of >= 0) & waiting)
-        order = tasks[np.argsort(found.part_of[tasks], kind="stable")]
-        cuts = np.flatnonzero(np.diff(found.part_of[order])) + 1
-        for mine in np.split(order, cuts) if len(order) else ():
-            rows = found.positions[mine].tolist()
-            key = found.parts[int(found.part_of[mine[0]])]
-            ledger.put_stored(Part(mine.tolist(), Picked(Stored(self.store, key, 0), rows), {}, key, rows))  # type: ignore[arg-type]
-        schedule.skip(tasks.tolist(), State.DONE)
-        self.hits = ledger.hits = len(tasks)
+        numbers = np.column_stack([tasks, np.zeros_like(tasks)])  # a manifest whose keys are the tasks' numbers
+        hits = Manifest.of(numbers, found.parts, found.part_of[tasks], found.positions[tasks]).take(slice(None))
+        if keep_as is not None and len(hits):
+            self.store.create(keep_as, hits.encode())
+        schedule.skip(ledger.put_hits(_parts(self.store, hits)), State.DONE)
         self._crowded = found.groups >= CROWDED
 
     def write(self, ledger: Ledger, *, but: frozenset[int] = frozenset()) -> None:
@@ -92,6 +95,35 @@ class Cached:
             )
             if self._crowded:
                 cache.compact(self.store, self.identity)
+
+
+def found_before(store: Store, name: str, seen: Collection[str] = ()) -> Iterator[tuple[str, int, list[Part]]]:
+    """What drivers of a named run have found in the cache, as far as it is still there, but for what was seen: the key
+    that says so, the stage, and the parts of other runs."""
+    for key in committed_hits(store, name):
+        if key in seen:
+            continue
+        try:
+            hits = decode(store.get(key))
+        except MissingKey:  # the run is being deleted
+            continue
+        if hits is None:
+            log.warning("run %s: %s cannot be read; its tasks will run again", name, key)
+            continue
+        alive = hits.take(cache.Parts(store).alive(hits, slice(None)))
+        yield key, keys.place_of_part(key)[0], list(_parts(store, alive))
+
+
+def _parts(store: Store, hits: Manifest) -> Iterator[Part]:
+    """The results at these places as parts of the run: one for each part that some are in."""
+    import numpy as np
+
+    order = np.argsort(hits.part_of, kind="stable")
+    cuts = np.flatnonzero(np.diff(hits.part_of[order])) + 1
+    for mine in np.split(order, cuts) if len(order) else ():
+        rows, key = hits.positions[mine].tolist(), hits.parts[int(hits.part_of[mine[0]])]
+        values: Any = Picked(Stored(store, key, 0), rows)
+        yield Part(hits.keys[mine, 0].tolist(), values, {}, key, rows)
 
 
 class Picked:
@@ -154,17 +186,17 @@ def _plan_keys(plan: Plan, graph: Graph, identities: Mapping[int, str]) -> NDArr
     for front in graph.fronts():
         for number, tasks in front:
             mine = np.asarray(tasks)
-            keys = [own[number][mine]] if number in own else []
+            mixed = [own[number][mine]] if number in own else []
             for at, (edge, columns) in enumerate(edges.get(number, ())):
                 inputs = edge.of(tasks)
                 offset = int(graph.first[edge.source]) if edge.source >= 0 else 0
                 ends = np.cumsum([len(each) for each in inputs])
                 through = (np.concatenate(inputs) if inputs else np.zeros(0, np.int64)) + offset
-                keys.append(derived_keys(f"{identities[number]} argument {at} {columns}", None, through, ends, found))
+                mixed.append(derived_keys(f"{identities[number]} argument {at} {columns}", None, through, ends, found))
             stage = plan.stages[number]
             shape = f"{identities[number]} {stage.args} {sorted(stage.kwargs.items())}"
-            together = np.stack(keys, axis=1).reshape(-1, 2) if keys else np.zeros((0, 2), np.uint64)
-            arity = len(keys)
+            together = np.stack(mixed, axis=1).reshape(-1, 2) if mixed else np.zeros((0, 2), np.uint64)
+            arity = len(mixed)
             ends = np.arange(1, len(mine) + 1) * arity
             found[int(graph.first[number]) + mine] = derived_keys(shape, None, np.arange(len(together)), ends, together)
     return found

@@ -265,11 +265,15 @@ def stored_parts(store: Store, name: str, seen: Collection[str] = ()) -> Iterato
 
 
 def take_over(run: Run, schedule: Schedule, store: Store) -> None:
-    """Put what is committed already into the run and its schedule. Failures are not taken over: they are
-    tried again."""
+    """Put what is committed already, or was found in the cache, into the run and its schedule. Failures are not taken
+    over: they are tried again."""
+    from fnmap.caching import found_before
+
     done: list[int] = []
     for key, tasks, report in stored_parts(store, run.id):
         assert report.values is not None
         run.ledger.put_stored(Part(tasks, report.values, report.failures, key))
         done += [t for at, t in enumerate(tasks) if at not in report.failures]
+    for _, _, parts in found_before(store, run.id):
+        done += run.ledger.put_hits(parts)
     schedule.skip(done, State.DONE)

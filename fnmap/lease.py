@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,8 @@ def claim(store: Store, name: str, plan: Mapping[str, Any], *, silent: Driver | 
         unclaim(store, name, number)
         raise RunNotFound(f"no run named {name!r}: it was deleted")
     driver, before = _adopted(store, name, number - 1)  # those after it have begun nothing
-    adopted = sorted(key for key in _of_all(store, name) if _counts(key, _View(driver - 1, before)))
+    there = [*_of_all(store, name), *_hits(store, name)]
+    adopted = sorted(key for key in there if _counts(key, _View(driver - 1, before)))
     store.create(keys.adopted(name, number), json.dumps(adopted).encode())
     return number
 
@@ -144,10 +145,19 @@ def say_alive(store: Store, name: str, number: int, beat: int) -> None:
 
 def committed(store: Store, name: str) -> list[str]:
     """The keys of the parts that count, by stage, driver and chunk."""
+    return _those_that_count(store, name, _of_all)
+
+
+def committed_hits(store: Store, name: str) -> list[str]:
+    """The keys of what says which results of other runs count too."""
+    return _those_that_count(store, name, _hits)
+
+
+def _those_that_count(store: Store, name: str, there: Callable[[Store, str], list[str]]) -> list[str]:
     while True:
         number = _last_number(store, name)
         view = _View(number - 1, _adopted(store, name, number)[1])
-        found = [key for key in _of_all(store, name) if _counts(key, view)]
+        found = [key for key in there(store, name) if _counts(key, view)]
         if _last_number(store, name) == number:  # else somebody has claimed the run meanwhile: look again
             return sorted(found, key=keys.place_of_part)
 
@@ -185,6 +195,10 @@ def _adopted(store: Store, name: str, number: int) -> tuple[int, frozenset[str]]
 
 def _of_all(store: Store, name: str) -> list[str]:
     return [key for prefix in keys.all_part_prefixes(name) for key in store.list(prefix)]
+
+
+def _hits(store: Store, name: str) -> list[str]:
+    return list(store.list(keys.all_hits(name)))
 
 
 def _last_number(store: Store, name: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -121,6 +121,15 @@ class Ledger:
         """Results that were committed before."""
         self.results.put(part)
         self.results.order.append(part)
+
+    def put_hits(self, parts: Iterable[Part]) -> list[int]:
+        """Results of other runs; the tasks that have them."""
+        tasks = list[int]()
+        for part in parts:
+            self.put_stored(part)
+            tasks += part.tasks
+        self.hits += len(tasks)
+        return tasks
 
     def listen(self, listener: Listener) -> None:
         """Tell it each event of this run."""

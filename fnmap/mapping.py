@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fnmap import build
 from fnmap.awaited import all_arrived
 from fnmap.errors import UsageError
+from fnmap.format import keys
 from fnmap.format.call import Form, Job
 from fnmap.observe.events import RunStarted
 from fnmap.options import MapOptions
@@ -55,7 +56,7 @@ def start_map(
             cached = _cache(session, fn, taken.items, form, options, run_id)
         _make_durable(session, run, fn, options, job, source, schedule)
         if cached is not None:
-            cached.fill(run.ledger, schedule)
+            cached.fill(run.ledger, schedule, None if options.name is None else keys.hits(name, _number(run)))
             run.ledger.on_end = partial(cached.write, run.ledger)
     run.ledger.show_progress(session.progress if options.progress is None else options.progress)
     run.ledger.emit(RunStarted(run_id, run.function, None if taken.items is None else len(taken.items)))
@@ -105,8 +106,12 @@ def _make_durable(
     from fnmap.durable import begin, take_over  # only named runs pay for the import
 
     begin(session, run, fn, options, job, source)
-    if run.ledger.durable is not None and run.ledger.durable.number > 0:
+    if _number(run) > 0:
         take_over(run, schedule, session.store)
+
+
+def _number(run: Run) -> int:
+    return 0 if run.ledger.durable is None else run.ledger.durable.number
 
 
 _NO_JOB: Any = None  # before the function's keywords are there

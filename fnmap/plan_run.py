@@ -248,6 +248,7 @@ def start_plan(
     plan = plan.snapshot()
     errors, graph = check_errors(errors), plan.graph()
     live_id, caches = build.new_run_id(), check_cache(cache) or any(stage.options.cache for stage in plan.stages)
+    made_up = name is None
     if name is None and caches:
         from fnmap.caching import new_name
 
@@ -268,7 +269,8 @@ def start_plan(
     if number > 0:
         _restore(run, stages, store)
     for at, cached in run.cached.items():
-        cached.fill(run.runs[plan.stages[at].name].ledger, stages[at].schedule)
+        keep_as = None if made_up else keys.hits(run.id, number, at)
+        cached.fill(run.runs[plan.stages[at].name].ledger, stages[at].schedule, keep_as)
     run.show_progress(session.progress if progress is None else progress)
     begin_driving(run, session, stages)
     return run
@@ -282,7 +284,10 @@ def _cached(run: PlanRun, store: Store, version: bool | str) -> dict[int, Cached
 
 
 def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
-    """Put what is committed already into the run. Failures are not taken over: they are tried again."""
+    """Put what is committed already, or was found in the cache, into the run. Failures are not taken over: they are
+    tried again."""
+    from fnmap.caching import found_before
+
     runs = list(run.runs.values())
     done: list[list[int]] = [[] for _ in stages]
     for key, tasks, report in stored_parts(store, run.id):
@@ -290,6 +295,8 @@ def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
         assert report.values is not None
         runs[number].ledger.put_stored(Part(tasks, report.values, report.failures, key))
         done[number] += [t for at, t in enumerate(tasks) if at not in report.failures]
+    for _, number, parts in found_before(store, run.id):
+        done[number] += runs[number].ledger.put_hits(parts)
     for stage, tasks_done in zip(stages, done, strict=True):
         stage.schedule.skip(tasks_done, State.DONE)
 

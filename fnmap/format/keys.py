@@ -5,6 +5,7 @@ run/<run>/plan        what was asked for: a JSON head, the pickled function, the
 run/<run>/driver.<n>  who took up the run for the n-th time after the first; created exclusively
 run/<run>/adopted.<n> the parts of earlier drivers that this one took over (JSON)
 run/<run>/beat.<n>    what it says while it lives, for those who cannot ask its host
+run/<run>/hits/<stage>.<driver>.<n>.manifest  tasks whose results that driver found in the cache, and where these are
 run/<run>/end.<n>     what became of it under that driver (JSON), rewritten when the run ends again
 part/<h>/<run>/<stage>.<driver>.<chunk>.parquet     the one result of a chunk; <h> spreads the keys
 cache/<h>/<identity>/<stamp>.<token>.<run>.<which>  keys of tasks and where their results are; <which> is
@@ -60,8 +61,18 @@ def beat(run: str, number: int) -> str:
     return f"run/{run}/beat.{number:06d}"
 
 
+def hits(run: str, driver_number: int, stage: int = 0) -> str:
+    """What the driver of that number found in the cache for a stage."""
+    return f"{all_hits(run)}{stage}.{driver_number:03d}.0.manifest"
+
+
+def all_hits(run: str) -> str:
+    """Where what was found in the cache is, of all stages of a run."""
+    return f"run/{run}/hits/"
+
+
 def place_of_part(key: str) -> tuple[int, int, int]:
-    """The stage, driver and chunk of a part, by its key."""
+    """The stage, driver and chunk of a part, by its key; hits count as one."""
     stage, driver_number, chunk, _ = key.rpartition("/")[2].split(".")
     return int(stage), int(driver_number), int(chunk)
 
