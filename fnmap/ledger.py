@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fnmap.errors import RunCancelled, RunError, RunTakenOver
+from fnmap.errors import RunBusy, RunCancelled, RunError, RunTakenOver
 from fnmap.format.call import Failure, Report
 from fnmap.observe.events import Event, Listener, RunEnded, RunProgressed
 from fnmap.planning.policy import Tolerate, stream_limit
@@ -289,7 +289,10 @@ class Ledger:
             raise
 
     def cancel(self) -> None:
-        """Start nothing more and kill what runs, of the whole plan if this is a stage of one."""
+        """Start nothing more and kill what runs, of the whole plan if this is a stage of one. A run that another process
+        drives goes on."""
+        if self.attached is not None:
+            return
         if self.on_cancel is not None:
             self.on_cancel()
             return
@@ -300,6 +303,11 @@ class Ledger:
         if self.stream is not None:
             self.stream.stop()
         self.session.stop(self.stage)
+
+    def check_mine(self) -> None:
+        """Raise RunBusy if another process drives the run."""
+        if self.attached == "running":
+            raise RunBusy(f"run {self.run_id!r} is driven by another process: cancel it there, or stop that process")
 
     def status(self) -> Status:
         """Where the run stands now."""
