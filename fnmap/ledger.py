@@ -289,8 +289,8 @@ class Ledger:
             raise
 
     def cancel(self) -> None:
-        """Start nothing more and kill what runs, of the whole plan if this is a stage of one. A run that another process
-        drives goes on."""
+        """Start nothing more and kill what runs, of the whole plan if this is a stage of one. A run that another
+        process drives goes on."""
         if self.attached is not None:
             return
         if self.on_cancel is not None:

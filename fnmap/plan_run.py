@@ -125,7 +125,9 @@ class PlanRun(Awaited):
         return {(name, task): error for name, run in self.runs.items() for task, error in run.errors.items()}
 
     def cancel(self) -> None:
-        """Start nothing more and kill what runs. Results that are there stay."""
+        """Start nothing more and kill what runs. Results that are there stay. Raises RunBusy if another process drives
+        the run."""
+        self.last.ledger.check_mine()
         with self._session.lock:
             open_ = [run.ledger for run in self.runs.values() if not run.ledger.ended]
             for ledger in open_:

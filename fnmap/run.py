@@ -194,7 +194,8 @@ class Run(Awaited):
 
     def cancel(self) -> None:
         """Start nothing more and kill what runs, of the whole plan if this is a stage of one. Results that are there
-        stay."""
+        stay. Raises RunBusy if another process drives the run."""
+        self.ledger.check_mine()
         self.ledger.cancel()
 
     def retry(self) -> Run:

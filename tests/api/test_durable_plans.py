@@ -111,6 +111,8 @@ def test_a_live_run_of_another_process_is_followed_to_its_end(start, kept, gate,
     assert run.status.state == "running"
     with pytest.raises(RunBusy, match="attach"):
         kept.attach("n").retry()
+    with pytest.raises(RunBusy, match="cancel it there"):
+        run.cancel()
     gate.open(40)
     assert run.result(60) == 380
     assert driver.wait() == 0
