@@ -93,18 +93,13 @@ def part(run: str, driver_number: int, chunk: int, stage: int = 0) -> str:
     return f"part/{spread}/{run}/{name}.parquet"
 
 
-def part_prefixes(run: str, stage: int = 0) -> list[str]:
-    """Where the parts of a run are."""
-    return [f"part/{h}/{run}/{stage}." for h in SPREAD]
-
-
 def all_part_prefixes(run: str) -> list[str]:
     """Where the parts of all stages of a run are."""
     return [f"part/{h}/{run}/" for h in SPREAD]
 
 
 def part_prefix(part: str) -> str:
-    """Where a part and its like are: one of `part_prefixes`."""
+    """Where the parts of the same stage are that share its spread."""
     return part[: part.index(".", part.rindex("/")) + 1]
 
 

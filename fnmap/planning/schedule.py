@@ -65,7 +65,6 @@ class Schedule:
         costs: Sequence[float] | None = None,
         limit: int | None = None,
         backups: bool = False,
-        first_id: int = 0,
     ) -> None:
         self.slots, self.chunks, self.retry, self.limit, self.backups = slots, chunks, retry, limit, backups
         self.state = bytearray()
@@ -83,7 +82,7 @@ class Schedule:
         self._failures: dict[int, int] = {}
         self._largest_done, self._call_s = 1, math.inf
         self._paces: deque[float] = deque(maxlen=PACES)  # seconds for a unit of cost, of the latest calls
-        self._next_id = first_id
+        self._next_id = 0
 
     # -- facts ---------------------------------------------------------------------------------------
 
