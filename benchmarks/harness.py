@@ -6,6 +6,7 @@ import argparse
 import os
 import statistics
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,13 @@ class Tally:
 
 
 def ask(question: Question, systems: Sequence[str], *, toy: bool, repeat: int, workers: int) -> list[Row]:
-    """Run the systems in turn, A B C A B C, each part in a process of its own; a row for each system."""
+    """Run the systems in turn, A B C A B C, each part in a process of its own; a row for each system. Their files stay
+    until the end: on some file systems a file is slow to make where many were deleted a moment ago."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return _ask(question, systems, toy=toy, repeat=repeat, workers=workers, folder=folder)
+
+
+def _ask(question: Question, systems: Sequence[str], *, toy: bool, repeat: int, workers: int, folder: str) -> list[Row]:
     about = about_here() | {"workers": workers, "toy": toy}
     tallies = {name: Tally() for name in systems}
     for number in range(repeat):
@@ -67,7 +74,8 @@ def ask(question: Question, systems: Sequence[str], *, toy: bool, repeat: int, w
             tally.runs += 1
             for part in question.parts:
                 if tally.wants(part):
-                    tally.add(part, run_alone(_order(question, name, part, toy=toy, workers=workers), question.limit_s))
+                    order = _order(question, name, part, toy=toy, workers=workers)
+                    tally.add(part, run_alone(order, question.limit_s, tempfile.mkdtemp(dir=folder)))
             say(f"{question.name} {number + 1}/{repeat} {name}")
     return [_row(question, name, tally, about, toy=toy) for name, tally in tallies.items()]
 

@@ -39,6 +39,10 @@ class System:
         """The result of one call."""
         raise NotImplementedError
 
+    def prepared(self, array: Any) -> Any:
+        """A large array as the system would have it for many tasks, if it asks for more than the array itself."""
+        return array
+
     def map_each(self, fn: Fn, items: Sequence[Any]) -> list[Any]:
         """As `map`, with the exception of a task that failed in the place of its result, if that is on offer."""
         return self.map(fn, items)
@@ -84,6 +88,17 @@ class Fnmap(System):
         self.session.close()
 
 
+class FnmapShare(Fnmap):
+    """A large array is put into shared memory first, by `fnmap.share`, and its original dropped."""
+
+    name = "fnmap-share"
+
+    def prepared(self, array: Any) -> Any:
+        import fnmap
+
+        return fnmap.share(array)
+
+
 class FnmapCost(Fnmap):
     """Told the cost of each item, which is the item itself where this is used."""
 
@@ -103,8 +118,8 @@ class FnmapDurable(Fnmap):
 
         import fnmap
 
-        self.folder = tempfile.TemporaryDirectory()
-        self.session = fnmap.Session(workers=self.workers, store=self.folder.name)
+        self.folder = tempfile.mkdtemp()  # the harness deletes it
+        self.session = fnmap.Session(workers=self.workers, store=self.folder)
         self.runs = 0
 
     def run(self, fn: Fn, items: Sequence[Any]) -> Any:
@@ -120,10 +135,6 @@ class FnmapDurable(Fnmap):
 
     def table(self, fn: Fn, items: Sequence[Any]) -> pa.Table:
         return self.run(fn, items).table()
-
-    def close(self) -> None:
-        super().close()
-        self.folder.cleanup()
 
 
 class Pool(System):
@@ -374,6 +385,7 @@ SYSTEMS: dict[str, type[System]] = {
     for system in (
         Fnmap,
         FnmapCost,
+        FnmapShare,
         FnmapDurable,
         Pool,
         PoolByOne,

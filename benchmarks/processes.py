@@ -37,14 +37,14 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_alone(order: Mapping[str, Any], limit_s: float) -> Outcome:
-    """Run `benchmarks.child` with this order, and see to it that nothing of it is left.
+def run_alone(order: Mapping[str, Any], limit_s: float, folder: str) -> Outcome:
+    """Run `benchmarks.child` with this order, and see to it that nothing of it is left but files in `folder`.
 
     All orphans of this process become its children and are killed: not for a process with others.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     begun, outcome = time.perf_counter(), Outcome()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output:
         read, write = os.pipe()
         child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.child", json.dumps(order), str(write)],

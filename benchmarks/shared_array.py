@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.peers import System
 from benchmarks.processes import watching_pss
-from benchmarks.question import Column, Metrics, Part, Question, check, timed
+from benchmarks.question import Column, Goal, Metrics, Part, Question, check, timed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ def measure(
     """Seconds, or with `memory` the peak of the memory of client and workers in MB."""
     import numpy as np
 
-    array = np.arange(megabytes * 1_000_000 // 8, dtype=np.float64)
+    array = system.prepared(np.arange(megabytes * 1_000_000 // 8, dtype=np.float64))
     fn, items = work(way, array, tasks, closures=system.closures)
     with system:
         system.map(*work(way, array[:tasks], 2 * system.workers, closures=system.closures))
@@ -80,10 +80,14 @@ QUESTION = Question(
         Column("argument_s", "as an argument"),
         Column("argument_mb", "all processes (one copy: 200 MB)", "MB"),
     ),
-    systems=("fnmap", "mp", "cf", "cf-chunks", "loky", "joblib", "mpire", "dask", "ray", "lithops"),
-    toy_systems=("fnmap", "mp"),
+    systems=("fnmap", "fnmap-share", "mp", "cf", "cf-chunks", "loky", "joblib", "mpire", "dask", "ray", "lithops"),
+    toy_systems=("fnmap", "fnmap-share", "mp"),
     full={"megabytes": 200, "tasks": 200},
     toy={"megabytes": 4, "tasks": 20},
+    goals=(
+        Goal("200 tasks over an array in the closure", "fnmap", "closure_s", 0.3),
+        Goal("memory of all processes, shared beforehand", "fnmap-share", "closure_mb", 260.0),
+    ),
     reference="joblib",
 )
 

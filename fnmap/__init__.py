@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fnmap.planning.policy import Retry, Tolerate
     from fnmap.run import Run, Status
     from fnmap.session import Session
+    from fnmap.shared import share
     from fnmap.tasks import task
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "map_reduce",
     "plan",
     "runs",
+    "share",
     "starmap",
     "submit",
     "task",
@@ -53,6 +55,7 @@ _HOMES = {
     "fnmap.planning.policy": "Retry Tolerate",
     "fnmap.run": "Run Status",
     "fnmap.session": "Session",
+    "fnmap.shared": "share",
     "fnmap.tasks": "task",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

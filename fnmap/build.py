@@ -6,71 +6,32 @@ import hashlib
 import itertools
 import os
 import pickle
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fnmap.awaited import all_arrived, any_among, any_awaited, items_arrived
 from fnmap.errors import NotCallable, NotPicklable, UsageError
-from fnmap.format import keys
 from fnmap.format.call import Form, Job
 from fnmap.format.levels import Levels, levels
-from fnmap.format.payload import Plain, Ref, is_plain, size
+from fnmap.format.payload import Plain, Ref, size
 from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, dumps
 from fnmap.options import MapOptions
 from fnmap.planning.policy import Retry
 from fnmap.run import Awaited
+from fnmap.shared import Shared
 from fnmap.source import zip_items
-from fnmap.storage.base import Store, create_parts
 
 if TYPE_CHECKING:
     from fnmap.session import Session
 
-SHARED_BYTES = 1 << 20  # a buffer so large is stored once for all calls of a run
 _ids = itertools.count()
 
 
 def new_run_id() -> str:
     """An id for a run without a name; unique on this machine."""
     return f"r{os.getpid():x}-{next(_ids):x}"
-
-
-class Shared:
-    """Buffers of over 1 MB that the function or several items refer to: each is stored once a run."""
-
-    def __init__(self, scratch: Callable[[], Store], run_id: str) -> None:
-        self._scratch, self._run_id = scratch, run_id
-        self._seen: dict[tuple[int, int], tuple[Ref, memoryview]] = {}  # the view keeps the address taken
-        self.keys: list[str] = []
-
-    def __call__(self, raw: memoryview) -> Ref | None:
-        """Called by the pickler with each large buffer."""
-        if raw.nbytes < SHARED_BYTES:
-            return None
-        import numpy as np
-
-        where = (np.frombuffer(raw, np.uint8).__array_interface__["data"][0], raw.nbytes)
-        if where not in self._seen:
-            self._seen[where] = (self.put(raw), raw)
-        return self._seen[where][0]
-
-    def put(self, body: Any) -> Ref:
-        """Store one frame."""
-        key = keys.shared(self._run_id, len(self.keys))
-        self.keys.append(key)
-        create_parts(self._scratch(), key, [body])
-        return Ref(key)
-
-    def clear_with(self, owner: object) -> None:
-        """Delete the stored buffers when the owner is gone."""
-        if self.keys:
-            weakref.finalize(owner, _delete, self._scratch(), self.keys)
-
-
-def _delete(store: Store, stored: list[str]) -> None:
-    store.delete(stored)
 
 
 def check_function(fn: object) -> None:
@@ -183,12 +144,12 @@ def _has_length(at: int, iterable: Iterable[Any]) -> bool:
 class Taken:
     """The items of a map: all of them, or an iterator from which they are drawn.
 
-    `plain`: what `is_plain` says of them. `late`: something is waited for, be it for keywords. `keep`: items that are
+    `plain`: they are known to be. `late`: something is waited for, be it for keywords. `keep`: items that are
     drawn are kept, as those of a list are.
     """
 
     items: Sequence[Any] | None
-    plain: Plain = Plain.NO
+    plain: Plain | None = None
     drawn: Iterator[Any] | None = None
     late: bool = False
     keep: bool = False
@@ -212,11 +173,11 @@ def take_items(
         drawn = zip_items(iterables, strict=options.strict) if many else iter(iterables[0])
         keep = late and all(_is_kept(one) for one in iterables)
         return Taken(None, drawn=items_arrived(drawn, form) if late else drawn, late=late, keep=keep), options
-    plain = is_plain(items)
-    waits = not plain and any_among(items, form)
+    plain = Plain.of(items)
+    waits = plain is None and any_among(items, form)
     if waits and at_once:
         items, waits = list(items_arrived(items, form)), False
-        plain = is_plain(items)
+        plain = Plain.of(items)
     if late or waits:
         return Taken(None, drawn=items_arrived(items, form), late=late, keep=True), options
     return Taken(items, plain), options

@@ -16,6 +16,7 @@ from fnmap.observe.events import RunStarted
 from fnmap.options import MapOptions
 from fnmap.planning.schedule import Schedule
 from fnmap.run import Run
+from fnmap.shared import Shared
 from fnmap.source import Items, Stream
 from fnmap.stage import Stage
 
@@ -42,7 +43,7 @@ def start_map(
         name = new_name()
     run_id = live_id if name is None else name
     run = Run(session, run_id, build.label(fn), options.errors, ordered=options.ordered)
-    shared = None if limits.in_process else build.Shared(lambda: session.scratch, live_id)
+    shared = None if limits.in_process else Shared(lambda: session.scratch, live_id)
     source = None if taken.items is None else Items(taken.items, shared, plain=taken.plain)
     make_job = partial(_make_job, session, fn, form=form, shared=shared, ledger=run.ledger)
     job = _NO_JOB if taken.late else make_job(options)
@@ -85,7 +86,7 @@ def _make_job(
     options: MapOptions,
     *,
     form: Form,
-    shared: build.Shared | None,
+    shared: Shared | None,
     ledger: Ledger,
 ) -> Job:
     job = build.make_job(session, fn, options, form=form, shared=shared)

@@ -21,6 +21,7 @@ from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Graph
 from fnmap.planning.schedule import State
 from fnmap.run import Awaited, Run
+from fnmap.shared import Shared
 from fnmap.source import Items, NoItems
 from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
@@ -337,7 +338,7 @@ def _stage(
     session: Session, planned: PlannedStage, live_id: str, ledger: Any, keeper: Durable, feed: PartFeed
 ) -> Stage:
     limits = session.compute.limits
-    shared = None if limits.in_process else build.Shared(lambda: session.scratch, live_id)
+    shared = None if limits.in_process else Shared(lambda: session.scratch, live_id)
     source = NoItems() if planned.items is None else Items(planned.items, shared)
     job = build.make_job(session, planned.fn, planned.options, form="call", shared=shared)
     job = replace(job, scratch=session.scratch)

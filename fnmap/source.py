@@ -9,7 +9,7 @@ from itertools import islice, zip_longest
 from typing import Any, Protocol
 
 from fnmap.errors import NotPicklable, UsageError
-from fnmap.format.payload import NotDumped, Plain, Share, Values, is_plain
+from fnmap.format.payload import NotDumped, Plain, Share, Values
 from fnmap.format.travel import to_worker
 from fnmap.worker import short_repr
 
@@ -45,11 +45,11 @@ class Items:
     these are pickled now, so that a bad one is named before anything starts."""
 
     def __init__(self, items: Sequence[Any], share: Share | None, *, plain: Plain | None = None) -> None:
-        """`plain`: what `is_plain` says of them, if it was asked already."""
+        """`plain`: these items, if they are known to be plain."""
         self.items = items
         self._encoded: Values | None = None
-        self._plain = is_plain(items) if plain is None else plain
-        if not self._plain:
+        self._plain = plain or Plain.of(items)
+        if self._plain is None:
             try:
                 self._encoded = Values.of(items, to_worker, share)
             except NotDumped as error:
@@ -61,9 +61,8 @@ class Items:
     def encode(self, tasks: Sequence[int]) -> Values:
         if self._encoded is not None:
             return self._encoded.take(tasks)
-        if isinstance(tasks, range) and tasks.step == 1:
-            return Values.of_plain(self.items[tasks.start : tasks.stop], self._plain)
-        return Values.of_plain([self.items[t] for t in tasks], self._plain)
+        assert self._plain is not None
+        return self._plain.encode(tasks)
 
     def item(self, task: int) -> Any:
         return self.items[task]

@@ -9,7 +9,7 @@ import fnmap
 
 NAMES = [
     "Executor", "FnmapError", "Retry", "Run", "Session", "Status", "TaskError", "Tolerate", "attach", "close", "errors",
-    "gc", "load_plan", "map", "map_reduce", "plan", "runs", "starmap", "submit", "task", "use",
+    "gc", "load_plan", "map", "map_reduce", "plan", "runs", "share", "starmap", "submit", "task", "use",
 ]  # fmt: skip
 
 

@@ -8,7 +8,6 @@ pickle protocol 5 (numpy, Arrow, pandas, polars) takes part without being known 
 from __future__ import annotations
 
 import io
-import marshal
 import pickle
 import struct
 import threading
@@ -16,8 +15,8 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import chain
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Protocol
 
 Buffer = bytes | bytearray | memoryview
@@ -139,53 +138,90 @@ def _opened(frames: Sequence[Frame], open_ref: Open) -> list[Buffer]:
 
 _SCALARS = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _STANDARD = frozenset({"datetime", "decimal", "fractions", "uuid"})  # their classes load everywhere
+_NAMED = (type, FunctionType, BuiltinFunctionType)  # pickled by name, as part of a standard value
+SLICE = 8192  # values that are pickled together ahead of time
+AHEAD_BYTES = 64 << 20  # of pickles that are made ahead; larger inputs are pickled as their chunks leave
 
 
-class Plain(IntEnum):
-    """What `is_plain` finds; true unless there is a value that might fail to travel."""
-
-    NO = 0
-    YES = 1
-    SCALARS = 2  # numbers, texts, bytes and None, many of them: marshal will do, which is faster than pickle
+class _Foreign(Exception):
+    """A value is of a type that might fail to travel."""
 
 
-def is_plain(values: Sequence[Any], depth: int = 3) -> Plain:
-    """YES when every value is of built-in or standard types all the way down, so that one pickle of the
-    whole list can neither fail here nor at the reader. Looks at types only, at C speed."""
-    if isinstance(values, range):
-        return Plain.SCALARS
-    if len(values) <= FEW:
-        for value in values:
-            if type(value) not in _SCALARS and not _is_plain_value(value, depth):
-                return Plain.NO
-        return Plain.YES
+class _PlainPickler(pickle.Pickler):
+    """Pickles built-in and standard types, all the way down. It is asked about nothing but what is not built in, so to
+    know that values are plain costs no more than their pickle."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        module = obj.__module__ if isinstance(obj, _NAMED) else type(obj).__module__
+        if module in _STANDARD or module == "copyreg" or type(obj) is complex:
+            return NotImplemented
+        raise _Foreign
+
+
+def plain_pickle(values: list[Any]) -> bytes | None:
+    """One pickle of all values, which can neither fail here nor at the reader; None unless every value is of built-in
+    or standard types all the way down."""
+    out = io.BytesIO()
+    try:
+        _PlainPickler(out, 5).dump(values)
+    except (_Foreign, RecursionError):
+        return None
+    return out.getvalue()
+
+
+class Plain:
+    """Items of built-in and standard types, ready to travel in any chunks."""
+
+    __slots__ = ("_slices", "_values")
+
+    def __init__(self, values: Sequence[Any], slices: Sequence[bytes] = ()) -> None:
+        self._values, self._slices = values, slices
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Plain | None:
+        """None if there is a value that might fail to travel."""
+        if isinstance(values, range):
+            return cls(values)
+        slices, ahead = list[bytes](), 0
+        for at in range(0, len(values), SLICE):
+            if ahead > AHEAD_BYTES:
+                return cls(values, slices) if is_plain(values[at:]) else None
+            body = plain_pickle(list(values[at : at + SLICE]))
+            if body is None:
+                return None
+            slices.append(body)
+            ahead += len(body)
+        return cls(values, slices)
+
+    def encode(self, positions: Sequence[int]) -> Values:
+        """The values at these positions."""
+        if not isinstance(positions, range) or positions.step != 1:
+            return Values.of_plain([self._values[at] for at in positions])
+        a, b = positions.start, positions.stop
+        first, end = -(-a // SLICE), min(b // SLICE, len(self._slices))
+        if b == len(self._values) and len(self._slices) * SLICE >= b:
+            end = len(self._slices)
+        if first >= end:
+            return Values.of_plain(self._values[a:b])
+        between = (a, first * SLICE), (end * SLICE, b)
+        head, tail = (pickle.dumps(self._values[x:y], 5) if x < y else b"" for x, y in between)
+        return Values(b"".join([head, *self._slices[first:end], tail]), b - a)
+
+
+def is_plain(values: Sequence[Any], depth: int = 3) -> bool:
+    """Is every value of built-in or standard types all the way down? Looks at types only, at C speed."""
     kinds = set(map(type, values)) - _SCALARS
-    if not kinds:
-        return Plain.SCALARS
     nested = kinds & {tuple, list, dict}
     if any(kind.__module__ not in _STANDARD for kind in kinds - nested) or (nested and not depth):
-        return Plain.NO
+        return False
     for kind in nested:
         whole: list[Any] = [v for v in values if type(v) is kind]
         inner = list(chain.from_iterable(whole))  # of dicts, the keys
         if kind is dict:
             inner += chain.from_iterable(d.values() for d in whole)
         if not is_plain(inner, depth - 1):
-            return Plain.NO
-    return Plain.YES
-
-
-def _is_plain_value(value: Any, depth: int) -> bool:
-    kind = type(value)
-    if kind is dict:
-        return depth > 0 and bool(is_plain([*value, *value.values()], depth - 1))
-    if kind is tuple or kind is list:
-        return depth > 0 and bool(is_plain(value, depth - 1))
-    return kind.__module__ in _STANDARD
-
-
-NO_REFERENCES = 2  # the version of marshal's format that does not look whether an object came before
-FEW = 8  # values are looked at one by one; more of them, kind by kind
+            return False
+    return True
 
 
 class NotDumped(Exception):
@@ -208,7 +244,7 @@ def common_object(at: int) -> Any:
 class Values:
     """A sequence of values, each of which can be loaded, or fail to load, by itself.
 
-    Plain values (see `is_plain`) are one pickle of a list, or what marshal makes of it; others are a pickle
+    Plain values (see `plain_pickle`) are a pickle of a list, or several one after another; others are a pickle
     each, in one frame with their offsets, so that a slice is cheap and a value that cannot be read spoils no
     other. Classes that travel by value are pickled once, in front.
     """
@@ -238,8 +274,8 @@ class Values:
         on_error: Callable[[int, Exception], None] | None = None,
     ) -> Values:
         """Encode. A value that cannot be pickled raises NotDumped, or is told to `on_error` and is None."""
-        if plain := is_plain(values):
-            return cls.of_plain(values, plain)
+        if (body := plain_pickle(values if type(values) is list else list(values))) is not None:
+            return cls(body, len(values))
         out, sink = io.BytesIO(), _Sink(share)
         offsets, counts = array("q", [0]), array("q", [0])
         with dumping(out, sink.take) as dumper:
@@ -261,12 +297,9 @@ class Values:
         return cls(out.getbuffer(), len(values), offsets, counts, common, sink.frames)
 
     @classmethod
-    def of_plain(cls, values: Sequence[Any], plain: Plain = Plain.YES) -> Values:
-        """Encode values of which `is_plain` is known."""
-        whole = values if type(values) is list else list(values)
-        if plain is Plain.SCALARS:
-            return cls(marshal.dumps(whole, NO_REFERENCES), len(whole))
-        return cls(pickle.dumps(whole, 5), len(whole))
+    def of_plain(cls, values: Sequence[Any]) -> Values:
+        """Encode values that are known to be plain."""
+        return cls(pickle.dumps(values, 5), len(values))
 
     def __len__(self) -> int:
         return self._length
@@ -345,8 +378,12 @@ class Values:
     def plain(self) -> list[Any]:
         """All values of a plain sequence, loaded once."""
         if self._list is None:
-            loads = pickle.loads if is_pickle(self._pickled) else marshal.loads
-            self._list = loads(self._pickled)
+            values = pickle.loads(self._pickled)
+            if len(values) < self._length:
+                source, values = pickle.Unpickler(io.BytesIO(self._pickled)), []
+                while len(values) < self._length:
+                    values += source.load()
+            self._list = values if type(values) is list else list(values)
             self._pickled = b""  # the list is all there is to keep
         return self._list
 

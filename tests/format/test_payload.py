@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import pickle
 import threading
+from decimal import Decimal
+from fractions import Fraction
+from unittest.mock import patch
+from uuid import UUID
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnmap.format.payload import ALIGN, NotDumped, Ref, Values, dump, is_plain, load, pack, size, unpack
+from fnmap.format import payload
+from fnmap.format.payload import (
+    ALIGN,
+    NotDumped,
+    Plain,
+    Ref,
+    Values,
+    dump,
+    is_plain,
+    load,
+    pack,
+    plain_pickle,
+    size,
+    unpack,
+)  # fmt: skip
 from fnmap.format.travel import to_client, to_worker
 
 frames_of_any_kind = st.lists(st.binary(max_size=300) | st.text("abc/.", min_size=1, max_size=20).map(Ref), max_size=8)
@@ -91,13 +110,51 @@ def test_plain_values_are_known_by_their_types(value):
     assert not is_plain([{"a": Point(1)}])
 
 
+@given(plain)
+def test_a_plain_pickle_is_made_of_plain_values_alone(value):
+    assert pickle.loads(plain_pickle([value])) == [value]
+    assert plain_pickle([value, [Point(value)]]) is None
+
+
+@given(st.lists(st.integers() | st.text()), st.integers(1, 5), st.integers(0, 300), st.data())
+def test_plain_items_travel_in_any_chunks(values, slice_, ahead, data):
+    a, b = sorted(data.draw(st.tuples(*[st.integers(0, len(values))] * 2)))
+    some = data.draw(st.permutations(range(len(values))))[:3]
+    with patch.multiple(payload, SLICE=slice_, AHEAD_BYTES=ahead):
+        items = Plain.of(values)
+        assert list(travelled(items.encode(range(a, b)))) == values[a:b]
+        assert list(travelled(items.encode(some))) == [values[at] for at in some]
+        assert Plain.of([*values, Int(1)]) is None
+
+
+def test_items_of_a_range_travel_as_a_range():
+    assert list(travelled(Plain.of(range(10**9)).encode(range(5, 8)))) == [5, 6, 7]
+
+
+class Zone(dt.tzinfo):
+    """A class of the user's in a value of the standard library."""
+
+
 class Int(int):
     """Not plain, though it is an int."""
 
 
-@pytest.mark.parametrize("value", [Int(1), Point(1), [Int(1)], {Int(1): 2}, np.int64(1), object, len, {1}])
+@pytest.mark.parametrize("value", [Int(1), Point(1), [Int(1)], {Int(1): 2}, np.int64(1), object, len])
 def test_what_only_looks_plain_is_not(value):
     assert not is_plain([1, value])
+    assert plain_pickle([1, value]) is None
+
+
+def test_a_standard_value_with_something_foreign_in_it_is_not_plain():
+    assert plain_pickle([dt.datetime(2026, 1, 1, tzinfo=Zone())]) is None
+    assert plain_pickle([dt.datetime(2026, 1, 1, tzinfo=dt.UTC), Decimal("1.5"), UUID(int=3), Fraction(1, 3)])
+
+
+def test_a_list_within_itself_is_no_plain_value_or_comes_back_as_it_is():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert plain_pickle([nested]) is None
 
 
 def test_a_value_that_cannot_be_pickled_is_named_by_its_position():
