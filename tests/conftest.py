@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -73,11 +74,30 @@ def serving(server: AbstractContextManager[Server]) -> Iterator[Server]:
 
 
 @pytest.fixture
-def bucket(s3_server, monkeypatch) -> str:
-    """An empty bucket of a real S3 server, which this process and its workers find by their environment."""
+def aws_environment(s3_server, monkeypatch) -> None:
+    """This process and its workers find the real S3 server by their environment."""
     for name, value in s3_server.env.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def bucket(s3_server, aws_environment) -> str:
+    """A bucket of the test's own. For objects `s3_url` is quicker: the server makes room for a bucket at its first."""
     return s3_server.make_bucket()
+
+
+@pytest.fixture(scope="session")
+def shared_bucket(s3_server) -> str:
+    return s3_server.make_bucket()
+
+
+_places = itertools.count()
+
+
+@pytest.fixture
+def s3_url(shared_bucket, aws_environment) -> str:
+    """An empty place in a bucket of a real S3 server: "s3://bucket/prefix"."""
+    return f"s3://{shared_bucket}/test-{next(_places)}"
 
 
 @pytest.fixture

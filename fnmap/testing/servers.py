@@ -72,10 +72,12 @@ def s3_server(*, arguments: Sequence[str] = ()) -> Iterator[Server]:
         def command(ports: Sequence[int]) -> list[str]:
             named = zip(("s3", "master", "volume", "filer", "admin"), ports, strict=True)
             off = ("s3.iam=false", "webdav=false", "admin.ui=false", "master.telemetry=false")
+            small = ("master.volumeSizeLimitMB=64",)  # each bucket takes some volumes, and the disk bounds their number
             lakes = ("s3.port.iceberg=0", "s3.port.lance=0")
             here = (f"dir={folder}", "ip=127.0.0.1", "ip.bind=127.0.0.1", f"s3.config={folder}/s3.json")
             options = [
-                f"-{option}" for option in (*here, *off, *lakes, *(f"{name}.port={port}" for name, port in named))
+                f"-{option}"
+                for option in (*here, *off, *lakes, *small, *(f"{name}.port={port}" for name, port in named))
             ]
             return [_program("weed"), f"-logdir={folder}", "-alsologtostderr=false", "mini", *options, *arguments]
 
