@@ -35,6 +35,7 @@ from fnmap.format import keys
 from fnmap.format.payload import pack
 from fnmap.lease import DEAD_S, DELETED, Driver, claim_to_delete, heard_at, last_driver, read_end, read_head, unclaim
 from fnmap.storage.base import Store
+from fnmap.storage.many import list_all
 from fnmap.storage.owner import is_here, may_live
 
 ELSEWHERE_S = 10 * DEAD_S  # a driver that cannot be asked is given so long at least; clocks differ
@@ -129,7 +130,7 @@ def _delete(store: Store, name: str, number: int, free: list[str], *, forget: bo
 
 def _parts_of(store: Store, name: str, number: int, in_use: Collection[str]) -> tuple[list[str], int]:
     """The parts of a run that may go, and how many are in use. Those of a new run of the name are not among them."""
-    found = (key for prefix in keys.all_part_prefixes(name) for key in store.list(prefix))
+    found = list_all(store, keys.all_part_prefixes(name))
     parts = [key for key in found if keys.place_of_part(key)[1] <= number]
     free = [part for part in parts if part not in in_use]
     return free, len(parts) - len(free)

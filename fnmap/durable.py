@@ -26,6 +26,7 @@ from fnmap.run import Run, Status
 from fnmap.source import Items
 from fnmap.stage import Part
 from fnmap.storage.base import Store, create_parts, open_object
+from fnmap.storage.many import for_each
 from fnmap.storage.owner import me
 
 if TYPE_CHECKING:
@@ -252,14 +253,15 @@ def stored_parts(store: Store, name: str, seen: Collection[str] = ()) -> Iterato
     were carved."""
     from fnmap.format.parts import read_report
 
-    for key in committed(store, name):
-        if key in seen:
-            continue
+    def read(key: str) -> tuple[Sequence[int], Report] | None:
         try:
-            report = read_report(store, key)
+            return read_report(store, key)
         except StoreError as damaged:  # as a loss of power leaves it: it was never whole, so it was never committed
             log.warning("run %s: %s is left out and done again: %s", name, key, damaged)
-            continue
+            return None
+
+    new = [key for key in committed(store, name) if key not in seen]
+    for key, report in zip(new, for_each(store, read, new), strict=True):
         if report is not None:
             yield key, *report
 

@@ -9,8 +9,13 @@ FnmapError
 ├── StoreError                       bytes could not be read or written
 │   ├── MissingKey (KeyError)        no object at that key
 │   ├── StoreBusy                    not now: the store is throttled or ill, and may be well in a moment
+│   │   └── StoreThrottled           it asks for fewer requests a second
 │   ├── StoreFull (OSError)          no space, or over quota
-│   └── StoreReadOnly (OSError)      no permission to write
+│   ├── StoreReadOnly (OSError)      no permission to write
+│   ├── NoBucket                     the bucket is not there, or in another region
+│   ├── NoCredentials                there are none, or the store does not know them
+│   ├── NoAccess                     no permission to read
+│   └── NotAuthentic                 an object that nobody wrote who has the store's secret
 ├── ComputeError                     a call could not be carried out; the run decides what follows
 │   ├── WorkerLost                   the worker died before it answered
 │   ├── CallTimeout                  a task of the call ran over its time limit
@@ -73,12 +78,32 @@ class StoreBusy(StoreError):
     happened is not known."""
 
 
+class StoreThrottled(StoreBusy):
+    """The store could not do it just now, and asks for fewer requests a second, or looks as if it needed that."""
+
+
 class StoreFull(StoreError, OSError):
     """There is no space left in the store."""
 
 
 class StoreReadOnly(StoreError, OSError):
     """The store may not be written."""
+
+
+class NoBucket(StoreError):
+    """The bucket of the store does not exist, or lies in another region. The message has the command that mends it."""
+
+
+class NoCredentials(StoreError):
+    """There are no credentials for the store, or it does not take them."""
+
+
+class NoAccess(StoreError):
+    """The credentials are good, and do not allow this."""
+
+
+class NotAuthentic(StoreError):
+    """The object was not written, as it is and at that key, by anybody who has the store's secret."""
 
 
 class ComputeError(FnmapError):

@@ -23,6 +23,7 @@ from fnmap.errors import MissingKey, RunBusy, RunNotFound
 from fnmap.format import keys
 from fnmap.format.payload import unpack
 from fnmap.storage.base import Store, open_object
+from fnmap.storage.many import list_all
 from fnmap.storage.owner import is_here, may_live, me
 
 BEAT_S = 5.0  # a driver that lives longer says so at such intervals, for those who cannot ask its host
@@ -194,7 +195,7 @@ def _adopted(store: Store, name: str, number: int) -> tuple[int, frozenset[str]]
 
 
 def _of_all(store: Store, name: str) -> list[str]:
-    return [key for prefix in keys.all_part_prefixes(name) for key in store.list(prefix)]
+    return list_all(store, keys.all_part_prefixes(name))
 
 
 def _hits(store: Store, name: str) -> list[str]:

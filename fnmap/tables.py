@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,8 @@ from fnmap.format.call import Failure
 from fnmap.format.parts import encode_part, read_table
 from fnmap.format.table import combine
 from fnmap.stage import Part
-from fnmap.storage.base import Store
+from fnmap.storage.base import GetRange, Store
+from fnmap.storage.many import for_each
 
 Failures = Mapping[int, Failure]
 READERS = 8  # parts read at the same time: no slower on two cores than two of them, and a far store is slow to answer
@@ -44,8 +44,7 @@ def stored_table(store: Store, parts: Sequence[Part], failures: Collection[int],
             return encode_part(part.tasks, list(part.values), {})
         return _current(read_table(store, str(part.key)), failures, skip=skip)
 
-    with ThreadPoolExecutor(READERS) as readers:
-        return combine(readers.map(read, parts))
+    return combine(for_each(store, read, parts, least=READERS))
 
 
 def _current(table: Any, failures: Collection[int], *, skip: bool) -> Any:
@@ -62,13 +61,17 @@ def _rows(task: Any, error: Any, failures: Collection[int], *, skip: bool) -> An
 
 def stored_dataset(store: Any, parts: Sequence[Part], failures: Collection[int], *, skip: bool) -> Any:
     """The committed parts as a dataset that is read when it is asked for something."""
-    paths = [store.url(part.key) for part in parts]
-    schemas = [pq.read_schema(path).remove_metadata() for path in paths]
+    files, paths = None, [store.url(part.key) for part in parts]
+    if isinstance(store, GetRange):
+        from fnmap.storage.arrow import file_system
+
+        files, paths = file_system(store), [str(part.key) for part in parts]
+    schemas = [s.remove_metadata() for s in for_each(store, lambda p: pq.read_schema(p, filesystem=files), paths)]
     try:
         schema = pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # an int in one part, a text in another: columns of their own
         return pads.dataset(stored_table(store, parts, failures, skip=skip))
-    dataset = pads.dataset(paths, schema=schema, format="parquet")
+    dataset = pads.dataset(paths, schema=schema, format="parquet", filesystem=files)
     if "error" not in schema.names:
         return dataset
     return dataset.filter(_rows(pc.field("task"), pc.field("error"), failures, skip=skip))

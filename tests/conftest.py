@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 from gates import Gate
 
 import fnmap
+from fnmap.testing import servers
+from fnmap.testing.servers import Server
 
 PATIENCE_S = 10  # a test of these folders that takes longer hangs, unless its module says otherwise
 
@@ -46,6 +50,54 @@ def inline() -> Iterator[fnmap.Session]:
 @pytest.fixture(params=["local", "inline"])
 def session(request) -> fnmap.Session:
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """A real S3 server for all tests of this process."""
+    yield from serving(servers.s3_server())
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Server]:
+    """moto's imitation of all of AWS."""
+    yield from serving(servers.moto_server())
+
+
+def serving(server: AbstractContextManager[Server]) -> Iterator[Server]:
+    pytest.importorskip("boto3")
+    try:
+        with server as running:
+            yield running
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def aws_environment(s3_server, monkeypatch) -> None:
+    """This process and its workers find the real S3 server by their environment."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def bucket(s3_server, aws_environment) -> str:
+    """A bucket of the test's own. For objects `s3_url` is quicker: the server makes room for a bucket at its first."""
+    return s3_server.make_bucket()
+
+
+@pytest.fixture(scope="session")
+def shared_bucket(s3_server) -> str:
+    return s3_server.make_bucket()
+
+
+_places = itertools.count()
+
+
+@pytest.fixture
+def s3_url(shared_bucket, aws_environment) -> str:
+    """An empty place in a bucket of a real S3 server: "s3://bucket/prefix"."""
+    return f"s3://{shared_bucket}/test-{next(_places)}"
 
 
 @pytest.fixture

@@ -72,6 +72,30 @@ class Url(Protocol):
         ...
 
 
+@runtime_checkable
+class GetRange(Protocol):
+    """A store that reads some of an object, far from here: through it pyarrow reads datasets."""
+
+    def get(self, key: str) -> bytes:
+        """As of Store."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """These bytes, all of which must be there. Raises MissingKey."""
+        ...
+
+    def size(self, key: str) -> int:
+        """The bytes of the object. Raises MissingKey."""
+        ...
+
+
+@runtime_checkable
+class Parallel(Protocol):
+    """A store that is slow to answer one request, and answers many at a time."""
+
+    at_once: int  # how many are worth it
+
+
 def open_object(store: Store | None, key: str) -> memoryview:
     """An object as memory: mapped where the store can, else read."""
     if store is None:

@@ -27,7 +27,8 @@ def open_store(spec: Store | str | PathLike[str]) -> Store:
     """The store that `spec` means.
 
     A store is returned as it is. A path, or `file:///path`, is a directory of files. `memory://name` is
-    the one store of that name in this process. Any other scheme is looked up among the installed plugins.
+    the one store of that name in this process, `s3://bucket/prefix` a place in a bucket. Any other scheme is
+    looked up among the installed plugins.
     """
     if isinstance(spec, str):
         scheme, separator, rest = spec.partition("://")
@@ -89,4 +90,10 @@ def _file(rest: str) -> Store:
     return FileStore("/" + unquote(path))
 
 
-_BUILT_IN: dict[str, Callable[[str], Store]] = {"memory": _memory, "file": _file}
+def _s3(rest: str) -> Store:
+    from fnmap.storage.s3 import from_url  # with what only S3 needs
+
+    return from_url(rest)
+
+
+_BUILT_IN: dict[str, Callable[[str], Store]] = {"memory": _memory, "file": _file, "s3": _s3}

@@ -62,6 +62,9 @@ class StoreContract:
     that no key is the folder of another ("a" and "a/b"): not every store can hold both.
     """
 
+    races, racers = 5, 16
+    """How often, and of how many creators at a time, it is asked that one wins."""
+
     @pytest.fixture
     def store(self) -> Store:
         """An empty store: to be overridden."""
@@ -199,15 +202,15 @@ class StoreContract:
     # -- many users ------------------------------------------------------------------------------------
 
     def test_one_of_many_creators_wins(self, store: Store) -> None:
-        for round_ in range(5):
-            key, start = f"race/{round_}", threading.Barrier(16)
-            bodies = [bytes([number]) * (64 << 10) for number in range(16)]
+        for round_ in range(self.races):
+            key, start = f"race/{round_}", threading.Barrier(self.racers)
+            bodies = [bytes([number]) * (64 << 10) for number in range(self.racers)]
 
             def create(body: bytes, key: str = key, start: threading.Barrier = start) -> bool:
                 start.wait()
                 return store.create(key, body)
 
-            with ThreadPoolExecutor(16) as pool:
+            with ThreadPoolExecutor(self.racers) as pool:
                 won = list(pool.map(create, bodies))
             assert won.count(True) == 1
             assert store.get(key) == bodies[won.index(True)]

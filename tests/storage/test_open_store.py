@@ -64,8 +64,8 @@ def test_a_plugin_opens_its_scheme(plugins):
 
 def test_an_unknown_scheme_lists_the_known_ones(plugins):
     plugins(shelf="somewhere:open_shelf")
-    with pytest.raises(UsageError, match=r"'s3://bucket'.*'file://', 'memory://', 'shelf://'.*'fnmap.stores'"):
-        open_store("s3://bucket")
+    with pytest.raises(UsageError, match=r"'gs://bucket'.*'file://', 'memory://', 's3://', 'shelf://'.*'fnmap.stores'"):
+        open_store("gs://bucket")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Named runs in a bucket of a real S3 server: map, attach, dataset, resume, gc."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+import fnmap
+from fnmap.format import keys
+from fnmap.storage.open import open_store
+from fnmap.testing.stores import CountingStore
+
+PATIENCE_S = 60  # the first object of a bucket takes the server a second
+
+
+def cube(x):
+    return x**3
+
+
+@pytest.fixture
+def s3(s3_url, local):
+    with fnmap.Session(workers=2, store=s3_url) as session:
+        yield session
+
+
+def test_a_run_is_kept_in_s3_and_attached_to(s3, s3_url):
+    assert list(s3.map(cube, range(20), name="cubes", chunksize=5)) == [x**3 for x in range(20)]
+    with fnmap.Session(on="inline", store=s3_url) as other:
+        run = other.attach("cubes")
+        assert (run.status.state, list(run)) == ("done", [x**3 for x in range(20)])
+        assert [(info.name, info.state) for info in other.runs()] == [("cubes", "done")]
+
+
+def test_a_dataset_is_read_straight_from_s3(s3):
+    run = s3.map(lambda x: {"x": x, "cube": x**3}, range(40), name="rows", chunksize=4)
+    run.wait()
+    dataset = run.dataset()
+    assert len(dataset.files) == 10
+    assert sorted(dataset.to_table(columns=["cube"]).column("cube").to_pylist()) == [x**3 for x in range(40)]
+    assert dataset.to_table().sort_by("task").equals(run.table().select(dataset.schema.names).sort_by("task"))
+
+
+def test_a_dataset_travels_without_secrets(s3, s3_server):
+    run = s3.map(cube, range(4), name="cubes")
+    run.wait()
+    sent = pickle.dumps(run.dataset())
+    assert s3_server.env["AWS_SECRET_ACCESS_KEY"].encode() not in sent
+    assert pickle.loads(sent).count_rows() == 4
+
+
+def test_what_is_committed_is_not_done_again(s3, s3_url, tmp_path):
+    broken = tmp_path / "broken"
+    broken.touch()
+
+    def fragile(x):
+        if x >= 5 and broken.exists():
+            raise OSError("not yet")
+        (tmp_path / f"{x}.{len(list(tmp_path.glob(f'{x}.*')))}").touch()
+        return x
+
+    with pytest.raises(OSError, match="not yet"):
+        list(s3.map(fragile, range(10), name="fragile", chunksize=1))
+    broken.unlink()
+    with fnmap.Session(workers=2, store=s3_url) as other:
+        run = other.attach("fragile")
+        run.retry()
+        assert list(run) == list(range(10))
+    assert all(len(list(tmp_path.glob(f"{x}.*"))) == 1 for x in range(10))
+
+
+def test_collected_runs_leave_no_parts(s3, s3_url):
+    s3.map(cube, range(8), name="old", chunksize=2).wait()
+    assert s3.gc(older_than=0).parts == 4
+    assert [key for prefix in keys.all_part_prefixes("old") for key in open_store(s3_url).list(prefix)] == []
+
+
+def test_many_parts_are_read_with_one_request_each(s3, s3_url):
+    store = CountingStore(open_store(s3_url))
+    s3.map(cube, range(50), name="many", chunksize=1).wait()
+    with fnmap.Session(on="inline", store=store) as other:
+        run = other.attach("many")
+        before = store.calls["get"]
+        assert run.table().num_rows == 50
+    assert store.calls["get"] - before == 50
