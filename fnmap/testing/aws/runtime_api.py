@@ -29,6 +29,7 @@ class RuntimeApi:
         self._inbox: asyncio.Queue[tuple[Invocation, float] | None] = asyncio.Queue()
         self._request_id = ""
         self._arn = ""
+        self._starting = False
         self.port = 0
 
     async def open(self) -> None:
@@ -42,7 +43,7 @@ class RuntimeApi:
 
     def renew(self, config: Config) -> None:
         """Another process comes: one that is gone must not take its invocations."""
-        self._arn = config.arn
+        self._arn, self._starting = config.arn, True
         self._inbox.put_nowait(None)
         self._inbox = asyncio.Queue()
 
@@ -56,7 +57,9 @@ class RuntimeApi:
 
         path = request.raw_path
         if path == ROOT + "invocation/next":
-            self._settle(End("ready"))
+            if self._starting:  # later ones may come after the next invocation is given
+                self._starting = False
+                self._settle(End("ready"))
             return await self._next()
         body = await request.read()
         if path == ROOT + "init/error":
