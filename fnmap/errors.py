@@ -16,6 +16,7 @@ FnmapError
 │   ├── NoCredentials                there are none, or the store does not know them
 │   ├── NoAccess                     no permission to read
 │   └── NotAuthentic                 an object that nobody wrote who has the store's secret
+├── DeployError                      what is or should be deployed is not right: says what, and what mends it
 ├── ComputeError                     a call could not be carried out; the run decides what follows
 │   ├── WorkerLost                   the worker died before it answered
 │   ├── CallTimeout                  a task of the call ran over its time limit
@@ -104,6 +105,10 @@ class NoAccess(StoreError):
 
 class NotAuthentic(StoreError):
     """The object was not written, as it is and at that key, by anybody who has the store's secret."""
+
+
+class DeployError(FnmapError):
+    """Something of a deployment is missing, wrong or forbidden. The message ends with what mends it."""
 
 
 class ComputeError(FnmapError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from fnmap.awaited import Later
-from fnmap.compute.base import Compute
+from fnmap.compute.base import Compute, Far
 from fnmap.compute.open import open_compute
 from fnmap.driver import Driver
 from fnmap.errors import NotPicklable, RunError, UsageError
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 class Session(Driver):
     """One compute, one store, and the runs on them. A context manager; `close` stops everything.
 
-    `on`: "local" (default), "inline", "lithops", a plugin's name, or a Compute. `store`: where named
+    `on`: "local" (default), "inline", "lambda", "lithops", a plugin's name, or a Compute. `store`: where named
     runs are kept: a path, an address such as "file:///data/fnmap", or a Store. `workers`: calls at once,
     for computes that can choose. `listeners` are called with each event of each run.
     """
@@ -71,6 +71,8 @@ class Session(Driver):
         super().__init__(open_compute(on, **({} if workers is None else {"workers": workers})))
         self.progress, self.listeners = options.get("progress"), options.get("listeners", ())
         self._store = None if store is None else open_store(store)
+        if isinstance(self.compute, Far):
+            self._store = self.compute.store_for(self._store)
         self._swept = False
         self._forget_scratch: Callable[[], object] | None = None
         _sessions.add(self)
@@ -165,7 +167,7 @@ class Session(Driver):
             if self._scratch is None:
                 from fnmap.storage.scratch import new_scratch, remove_scratch
 
-                self._scratch = new_scratch()
+                self._scratch = self.compute.scratch() if isinstance(self.compute, Far) else new_scratch()
                 self._forget_scratch = weakref.finalize(self, remove_scratch, self._scratch)
             return self._scratch
 

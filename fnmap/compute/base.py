@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from fnmap.format.call import Call, Report
+from fnmap.storage.base import Store
 
 
 def cores() -> int:
@@ -23,6 +24,7 @@ class Limits:
     free. `backups`: a second attempt of a call that straggles may be faster. `payload_bytes`: the largest
     message each way; what is larger goes through the scratch store. `chunk_s`: how long a call should take
     for its way not to matter.
+    `task_s`: the longest that a task can take.
     `in_process`: calls run inside `submit`, in the caller's thread.
     """
 
@@ -32,6 +34,7 @@ class Limits:
     in_process: bool = False
     ahead: int = 0
     backups: bool = False
+    task_s: float | None = None
 
 
 @runtime_checkable
@@ -57,4 +60,18 @@ class Kill(Protocol):
 
     def kill(self, future: Future[Report]) -> None:
         """Stop the call behind this future; it ends in WorkerLost, unless it was done already."""
+        ...
+
+
+@runtime_checkable
+class Far(Protocol):
+    """A compute whose workers share no disk with this process."""
+
+    def scratch(self) -> Store:
+        """A place of its own for the large payloads of one session, which both ends reach."""
+        ...
+
+    def store_for(self, given: Store | None) -> Store:
+        """The store of named runs as both ends reach it: `given`, or the compute's own. Raises UsageError for one that
+        the workers do not reach."""
         ...

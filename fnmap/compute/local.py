@@ -78,6 +78,16 @@ class LocalCompute:
             self._dispatch()
         return future
 
+    def start(self) -> None:
+        """Start a worker now rather than with the first call."""
+        with self._lock:
+            self._start()
+
+    def running(self, future: Future[Report]) -> range | None:
+        """The positions that the call of this future is at; None if it does not run."""
+        with self._lock:
+            return next((self._running(p) for p in self._processes.values() if p.future is future), None)
+
     def kill(self, future: Future[Report]) -> None:
         """Kill the worker that runs the call of this future."""
         with self._lock:

@@ -10,6 +10,7 @@ from fnmap.errors import UsageError
 
 _OWN = {
     "inline": "fnmap.compute.inline:InlineCompute",
+    "lambda": "fnmap.compute.aws_lambda:LambdaCompute",
     "lithops": "fnmap.compute.lithops:LithopsCompute",
     "local": "fnmap.compute.local:LocalCompute",
 }

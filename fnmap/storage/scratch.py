@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from fnmap.errors import StoreError
 from fnmap.storage.base import Store
 from fnmap.storage.files import FileStore
 from fnmap.storage.owner import may_live, me
@@ -42,6 +43,9 @@ def remove_scratch(store: Store) -> None:
     """Delete a scratch store. Memory that is mapped from it stays valid."""
     if isinstance(store, FileStore):
         shutil.rmtree(store.root, ignore_errors=True)
+    else:
+        with contextlib.suppress(StoreError):  # what is left expires
+            store.delete(list(store.list("")))
 
 
 def _sweep(base: Path) -> None:

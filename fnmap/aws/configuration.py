@@ -1,0 +1,118 @@
+"""What the client learns of a deployed function before any work starts, and whether the two fit together."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from fnmap.aws.requests import Refused, Service, function_path
+from fnmap.errors import DeployError
+
+_ALIKE = ("cloudpickle", "numpy")  # whose pickles may not load in another major version
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A deployed function. `packages`: versions by distribution, as far as the deployment could say them."""
+
+    name: str
+    secret: bytes
+    store: str
+    python: str
+    memory_mb: int
+    timeout_s: float
+    packages: dict[str, str]
+    code: str
+
+    def __repr__(self) -> str:
+        return f"Configuration({self.name!r}, {self.store!r}, ...)"  # the secret is not for tracebacks
+
+
+def read_configuration(service: Service, function: str) -> Configuration:
+    """What is deployed under this name. Raises DeployError that names what is wrong and the command that mends it."""
+    deploy = "fnmap deploy" if function == "fnmap" else f"fnmap deploy --name {function}"
+    try:
+        said = json.loads(service.ask("GET", function_path(function, "/configuration")))
+    except Refused as error:
+        raise DeployError(_explained(error, service, function, deploy)) from error
+    variables = said.get("Environment", {}).get("Variables", {})
+    if "FNMAP_SECRET" not in variables or "FNMAP_STORE" not in variables:
+        raise DeployError(f"the function {function!r} is not one of fnmap's, or an unfinished one: run `{deploy}`")
+    if said.get("State", "Active") not in ("Active", "Inactive"):
+        raise DeployError(f"the function {function!r} is {said['State']}: {said.get('StateReason', '')}; run `{deploy}`")
+    packages = dict(one.split("=", 1) for one in variables.get("FNMAP_PACKAGES", "").split() if "=" in one)
+    return Configuration(
+        function,
+        bytes.fromhex(variables["FNMAP_SECRET"]),
+        variables["FNMAP_STORE"],
+        said["Runtime"].removeprefix("python"),
+        int(said["MemorySize"]),
+        float(said["Timeout"]),
+        packages,
+        variables.get("FNMAP_CODE", ""),
+    )
+
+
+def check_alike(there: Configuration, code: str) -> None:
+    """Raise DeployError unless what is pickled here can be loaded there."""
+    deploy = "fnmap deploy" if there.name == "fnmap" else f"fnmap deploy --name {there.name}"
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if there.python != here:
+        raise DeployError(
+            f"the function {there.name!r} runs Python {there.python}, and this is {here}: run `{deploy} --python {here}`,"
+            f" or fnmap with Python {there.python}"
+        )
+    if there.code != code:
+        raise DeployError(f"the function {there.name!r} runs another version of fnmap than this one: run `{deploy}`")
+    for name in _ALIKE:
+        mine, its = version_here(name), there.packages.get(name)
+        if mine and its and mine.partition(".")[0] != its.partition(".")[0]:
+            raise DeployError(f"the function {there.name!r} has {name} {its}, and here is {mine}: run `{deploy}`")
+
+
+def check_packages(there: Configuration, modules: Iterable[str], what: str) -> None:
+    """Raise DeployError if a package that these modules are of is missing in the function."""
+    if not there.packages:
+        return
+    has = {name.lower().replace("_", "-") for name in there.packages}
+    homes = _homes()
+    for module in sorted({module.partition(".")[0] for module in modules}):
+        names = [name.lower().replace("_", "-") for name in homes.get(module, ())]
+        if module in sys.stdlib_module_names or not names or has.intersection(names):
+            continue
+        deploy = "fnmap deploy" if there.name == "fnmap" else f"fnmap deploy --name {there.name}"
+        raise DeployError(
+            f"{what} needs the package {names[0]!r}, which is missing in the function {there.name!r}: run"
+            f" `{deploy} --package {names[0]}=={version_here(names[0])}`"
+        )
+
+
+def version_here(package: str) -> str | None:
+    """The version of a package that is installed here."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _homes() -> dict[str, list[str]]:
+    """The packages that top level modules are of."""
+    return dict(importlib.metadata.packages_distributions())
+
+
+def _explained(error: Refused, service: Service, function: str, deploy: str) -> str:
+    if error.status == 404:
+        return f"there is no function {function!r} in {service.region}: run `{deploy}`, or set AWS_REGION to where it is"
+    if error.status == 403 and "Token" in error.code:
+        return f"the AWS credentials are not accepted ({error}): run `aws configure` or `aws sso login`"
+    if error.status == 403:
+        return (
+            f"no permission to use the function {function!r} ({error}): `fnmap deploy --policy` prints what you need, for"
+            " whoever administers the account"
+        )
+    return f"the function {function!r} cannot be looked up: {error}; `fnmap doctor` looks further"

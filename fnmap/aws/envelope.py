@@ -1,0 +1,44 @@
+"""What travels to the function and back: JSON with the call or answer in it, and its seal (HMAC-SHA256 with the
+deployment's secret). Nothing is unpickled before its seal was checked, on either side.
+
+An answer is sealed together with the id of its call, so that it answers that call alone.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode, b64encode
+from typing import Any
+
+from fnmap.errors import NotAuthentic
+
+CALL, ANSWER = b"call\0", b"answer\0"
+Event = dict[str, Any]
+
+
+def seal(secret: bytes, purpose: bytes, body: bytes) -> str:
+    """The seal of a body."""
+    mac = hmac.new(secret, purpose, "sha256")
+    mac.update(body)
+    return mac.hexdigest()
+
+
+def sealed(secret: bytes, purpose: bytes, body: bytes) -> bytes:
+    """The body in JSON, with its seal."""
+    return b'{"fnmap":"%b","seal":"%b"}' % (b64encode(body), seal(secret, purpose, body).encode())
+
+
+def opened(secret: bytes, purpose: bytes, event: Any) -> bytes:
+    """The body of what was sealed. Raises NotAuthentic."""
+    try:
+        body, said = b64decode(event["fnmap"], validate=True), str(event["seal"])
+    except (TypeError, KeyError, ValueError):
+        raise NotAuthentic(f"this is no message of fnmap: {str(event)[:80]}") from None
+    if not hmac.compare_digest(seal(secret, purpose, body).encode(), said.encode()):
+        raise NotAuthentic("a message has a seal of another secret: function and client are not of one deployment")
+    return body
+
+
+def answers(call_id: str) -> bytes:
+    """The purpose of an answer to that call."""
+    return ANSWER + call_id.encode() + b"\0"

@@ -1,0 +1,248 @@
+"""What runs in AWS Lambda: the deployed function's handler.
+
+A worker process of the environment's own runs the call, so that a crash, an endless loop and a task over its limit
+come back as what they are, with what was printed. It stays warm between calls, as the environment does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from fnmap.aws import envelope
+from fnmap.aws.requests import Refused, Service, function_path
+from fnmap.compute.local import LocalCompute
+from fnmap.errors import CallTimeout, NotAuthentic, WorkerLost
+from fnmap.format.call import Call, Job, Report
+from fnmap.format.payload import unpack
+from fnmap.worker import Worker
+
+MARGIN_S = 1.5  # before the environment is stopped: time enough to say so
+JOBS = 32  # that an environment keeps
+SAID_BYTES = 64 << 10  # of what tasks print, that goes back to the caller: the rest is in the log
+TOLD_BYTES = 192 << 10  # of an answer that goes through the queue; a larger one waits in the store
+FAN_THREADS = 16
+_STARTED = time.time()
+
+Said = tuple[str, str]  # standard output and error
+
+
+class Environment:
+    """What lasts between the calls of one environment. `in_process`: run them here, without a worker process."""
+
+    def __init__(self, variables: Mapping[str, str] = os.environ, *, in_process: bool = False) -> None:
+        self.secret = bytes.fromhex(variables.get("FNMAP_SECRET", ""))
+        self.address = variables.get("FNMAP_STORE", "")
+        self.metrics = variables.get("FNMAP_METRICS") == "1"
+        self.calls = 0
+        self._jobs: dict[str, Job] = {}
+        self._local: LocalCompute | None = None
+        self._worker = Worker() if in_process else None
+        self._services: dict[str, Service] = {}
+        if not in_process:
+            self._start()
+
+    def _start(self) -> LocalCompute:
+        self._local = LocalCompute(workers=1)
+        self._local.start()  # its interpreter starts while this one does
+        return self._local
+
+    def handle(self, event: Any, context: Any) -> Any:
+        """One invocation."""
+        if "ping" in event:
+            return {"pong": {"python": platform.python_version(), "calls": self.calls, "pid": os.getpid()}}
+        if "fan" in event:
+            return self._fan_out(event["fan"])
+        if not self.secret:
+            raise NotAuthentic("the function has no FNMAP_SECRET: run `fnmap deploy`")
+        begun = time.time()
+        call_id, message, job_at, queue = pickle.loads(envelope.opened(self.secret, envelope.CALL, event))
+        left_s = context.get_remaining_time_in_millis() / 1000
+        answer = self._answer(message, job_at, left_s, context)
+        self.calls += 1
+        if self.metrics:
+            emit(answer, context, cold=self.calls == 1, begun=begun)
+        purpose = envelope.answers(call_id)
+        body = pickle.dumps(answer, 5)
+        if queue is None:
+            return json.loads(envelope.sealed(self.secret, purpose, body))
+        if len(body) > TOLD_BYTES:
+            key = f"tmp/answer/{call_id}"
+            self._store().put(key, body)
+            body = pickle.dumps(("kept", key, ("", "")), 5)
+        told = json.dumps({"id": call_id} | json.loads(envelope.sealed(self.secret, purpose, body)))
+        try:
+            self._service("sqs").call("AmazonSQS.SendMessage", QueueUrl=queue, MessageBody=told)
+        except Refused as error:  # nobody listens any more; the result is committed
+            sys.stderr.write(f"{error}\n")
+        return None
+
+    def _answer(self, message: Any, job_at: Any, left_s: float, context: Any) -> tuple[str, Any, Said]:
+        """("report", its message) or ("lost" or "timeout", what happened), and what was printed."""
+        with _heard() as said:
+            try:
+                if isinstance(message, str):
+                    message = self._store().get(message)
+                if job_at is not None and job_at[0] not in self._jobs:
+                    self._jobs[job_at[0]] = Job.from_wire(unpack(self._store().get(job_at[1])))
+                call = Call.from_message(bytearray(message), self._jobs)
+                self._forget_jobs(call.job)
+                report = self._run(call, max(0.1, left_s - min(MARGIN_S, 0.2 * left_s)))
+            except WorkerLost as error:
+                at = None if error.at is None else (error.at.start, error.at.stop)
+                return "lost", (f"{error}{_memory(context)}", at, error.log), said()
+            except CallTimeout as error:
+                return "timeout", (str(error), error.at, error.log), said()
+        peak_mb = _peak_mb([] if self._local is None else self._local.pids())
+        report.stats |= {"cold": self.calls == 0, "peak_mb": peak_mb, "attempt": call.attempt}
+        return "report", b"".join(report.to_message()), said()
+
+    def _run(self, call: Call, left_s: float) -> Report:
+        if self._worker is not None:
+            return self._worker.run(call)
+        local = self._local or self._start()
+        future = local.submit(call)
+        try:
+            return future.result(left_s)
+        except TimeoutError:
+            if future.done():  # the function's own TimeoutError cannot be here: it is a failure in the report
+                raise
+        return self._stop(local, future, left_s)
+
+    def _stop(self, local: LocalCompute, future: Future[Report], left_s: float) -> Report:
+        """The environment's time is nearly up."""
+        at = local.running(future)
+        local.kill(future)
+        try:
+            return future.result()  # it has just been done
+        except WorkerLost as lost:
+            if at is not None and at.start == 0:
+                message = f"ran for over {left_s:.0f} s, which is all that the function's time-out leaves it"
+                raise CallTimeout(message, at=0, log=lost.log) from None
+            message = f"the function's time was up after {left_s:.0f} s; the task that ran is tried again by itself"
+            raise WorkerLost(message, at=at, log=lost.log) from None
+
+    def _forget_jobs(self, last: Job) -> None:
+        self._jobs.pop(last.key, None)
+        self._jobs[last.key] = last
+        for old in list(self._jobs)[:-JOBS]:
+            del self._jobs[old]
+
+    def _store(self) -> Any:
+        from fnmap.storage.open import open_store
+
+        store: Any = open_store(self.address)
+        return store.sealed_with(self.secret)
+
+    def _service(self, name: str) -> Service:
+        if name not in self._services:
+            self._services[name] = Service(name)
+        return self._services[name]
+
+    def _fan_out(self, events: list[Any]) -> dict[str, int]:
+        """Invoke this very function for each event: a burst that leaves one client leaves many invokers instead."""
+        service = self._service("lambda")
+        path = function_path(os.environ["AWS_LAMBDA_FUNCTION_NAME"], "/invocations")
+        headers = {"x-amz-invocation-type": "Event", "content-type": "application/json"}
+
+        def send(event: Any) -> None:
+            service.ask("POST", path, json.dumps(event).encode(), headers)
+
+        with ThreadPoolExecutor(FAN_THREADS) as pool:
+            return {"sent": sum(1 for _ in pool.map(send, events))}
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[Callable[[], Said]]:
+    """What is printed goes to the log, and the last of it to the caller."""
+    out, err = _Tee(sys.stdout), _Tee(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield lambda: (out.tail(), err.tail())
+
+
+class _Tee(io.TextIOBase):
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._heard, self._size = stream, list[str](), 0
+
+    def write(self, text: str) -> int:
+        self._heard.append(text)
+        self._size += len(text)
+        while self._size > SAID_BYTES and len(self._heard) > 1:
+            self._size -= len(self._heard.pop(0))
+        self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def tail(self) -> str:
+        return "".join(self._heard)
+
+
+def _peak_mb(pids: list[int]) -> float:
+    """The most memory that one of these processes, or this one, has had at a time."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123
+            most = max(most, *(int(line.split()[1]) for line in status if line.startswith("VmHWM:")))
+    return most / 1024
+
+
+def _memory(context: Any) -> str:
+    limit = float(context.memory_limit_in_mb)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    if peak < 0.8 * limit:
+        return ""
+    return (
+        f"; it had {peak:.0f} of the function's {limit:.0f} MB, so it was probably out of memory: `fnmap deploy --memory"
+        f" {min(10240, 2 * int(limit))}` gives it more"
+    )
+
+
+def emit(answer: tuple[str, Any, Said], context: Any, *, cold: bool, begun: float) -> None:
+    """One line in CloudWatch's embedded metric format: it costs a line of the log, and nothing else."""
+    kind, body, _ = answer
+    figures: dict[str, float] = {"Calls": 1, "ColdStarts": int(cold), "CallSeconds": time.time() - begun}
+    units = dict.fromkeys(("Calls", "ColdStarts", "Tasks", "Failures", "Lost", "Timeouts", "Retries"), "Count")
+    if kind == "report":
+        report = Report.from_message(bytearray(body))
+        stats = report.stats
+        figures |= {
+            "Tasks": report.ran, "Failures": len(report.failures), "FetchSeconds": stats["fetch_s"],
+            "RunSeconds": stats["run_s"], "CommitSeconds": stats["commit_s"], "AnswerBytes": len(body),
+            "PeakMemory": stats["peak_mb"], "Retries": int(stats["attempt"] > 1),
+        }  # fmt: skip
+    else:
+        figures |= {"Lost": int(kind == "lost"), "Timeouts": int(kind == "timeout")}
+    units |= {name: "Seconds" for name in figures if name.endswith("Seconds")}
+    units |= {"AnswerBytes": "Bytes", "PeakMemory": "Megabytes"}
+    metrics = [{"Name": name, "Unit": units[name]} for name in figures]
+    about = {"Namespace": "fnmap", "Dimensions": [["Function"]], "Metrics": metrics}
+    line = {"_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [about]}}
+    sys.stdout.write(json.dumps(line | {"Function": context.function_name} | figures) + "\n")
+    sys.stdout.flush()
+
+
+_here: Environment | None = None
+
+
+def handle(event: Any, context: Any) -> Any:
+    """The handler of the deployed function."""
+    global _here
+    if _here is None:
+        _here = Environment()
+    return _here.handle(event, context)
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    _here = Environment()  # in the time that an environment has for its start
