@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import importlib
 import io
 import os
 import zipfile
@@ -21,7 +20,8 @@ def client(service: str, settings: Settings) -> Any:
     """A boto3 client of the S3 or SQS that the environments see."""
     seen: Mapping[str, str] = {**os.environ, **settings.extra_env}
     endpoint = seen.get(f"AWS_ENDPOINT_URL_{service.upper()}") or seen.get("AWS_ENDPOINT_URL")
-    boto3 = importlib.import_module("boto3")
+    import boto3  # type: ignore[import-untyped, unused-ignore]
+
     return boto3.session.Session().client(
         service,
         endpoint_url=endpoint,
@@ -56,7 +56,8 @@ def _body(where: Fields, settings: Settings) -> bytes:
 
 def _from_s3(where: Fields, settings: Settings) -> bytes:
     version = {"VersionId": where["S3ObjectVersion"]} if where.get("S3ObjectVersion") else {}
-    errors = importlib.import_module("botocore.exceptions")
+    from botocore import exceptions as errors  # type: ignore[import-untyped, unused-ignore]
+
     try:
         answer = client("s3", settings).get_object(Bucket=where["S3Bucket"], Key=where["S3Key"], **version)
         return bytes(answer["Body"].read())

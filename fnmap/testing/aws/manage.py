@@ -170,7 +170,7 @@ class Management:
         self._events(ask)
         self._named(ask).event_config = None
 
-    def _account(self, ask: Ask) -> Fields:
+    def _account(self, _: Ask) -> Fields:
         return {
             "AccountLimit": {
                 "TotalCodeSize": self.settings.code_storage_bytes,

@@ -162,7 +162,7 @@ class ProcessEnvironment:
             )
         elif end.kind == "too large":
             payload = made.size_json(RESPONSE_BYTES)
-        if end.kind not in ("response", "error", "too large") or self._child is None:
+        if end.kind not in ("response", "error") or self._child is None:  # the runtime ends where its answer is refused
             self.dead = True
         said, self._said = bytes(self._said[-LOG_BYTES:]), bytearray()
         init_s = self._init_s if cold else None
