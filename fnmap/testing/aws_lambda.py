@@ -9,13 +9,14 @@ unpacked zip; with `light=handler` it is an object, and thousands of them fit. P
 Where the real service does otherwise:
 
 - Signatures, roles and policies are not checked; a request only has to be signed. There are no permissions to add.
-- There are no versions, aliases, layers, images, function URLs, event sources, streamed answers, provisioned
+- There are no versions, aliases, images, function URLs, event sources, streamed answers, provisioned
   concurrency, SnapStart, VPC or durable functions. A request that wants one is refused. Changes take effect at once:
   State is never Pending.
 - One runtime: the Python of this interpreter. An environment has all cores, however little memory it is given, and no
   file system of its own: TMPDIR says where it may write; /tmp is that of the machine, the code could be written to,
   and EphemeralStorage is kept but not enforced. With `isolated=False` it sees packages of this interpreter that the
   zip lacks.
+- Layers lie in folders of their own on PYTHONPATH, not in /opt: only their Python packages are found.
 - Memory is looked at every 50 ms, and the peak of the main process after each call: what its children held for less
   may go unseen. It is the resident memory of the processes, in which shared pages count for each.
 - The ramp is a bucket that fills evenly; the reason given for its 429 is that of concurrency, for want of a

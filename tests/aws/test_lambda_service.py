@@ -27,7 +27,7 @@ pytest.importorskip("awslambdaric", reason="needs awslambdaric, of fnmap[test]")
 from botocore.config import Config  # noqa: E402
 from botocore.exceptions import ClientError  # noqa: E402
 
-from fnmap.testing.aws import manage  # noqa: E402
+from fnmap.testing.aws import layers, manage  # noqa: E402
 from fnmap.testing.aws_lambda import LambdaService  # noqa: E402
 
 HERE = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -236,7 +236,9 @@ def too_long() -> bytes:
         ({"Environment": {"Variables": {"A": "x" * 4096}}}, "InvalidParameterValueException", "exceeded the 4KB limit"),
         ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "InvalidParameterValueException", "AWS_REGION"),
         ({"Runtime": "python3.8"}, "InvalidParameterValueException", "python3.8"),
-        ({"Layers": ["arn:layer"]}, "InvalidParameterValueException", "does not build Layers"),
+        ({"Layers": ["arn:layer"]}, "InvalidParameterValueException", "arn:layer does not exist"),
+        ({"Layers": ["arn:layer"] * 6}, "InvalidParameterValueException", "more than 5 layers"),
+        ({"VpcConfig": {"SubnetIds": ["a"]}}, "InvalidParameterValueException", "does not build VpcConfig"),
     ],
 )
 def test_a_function_that_cannot_be_is_refused(client, fields, code, message):
@@ -260,6 +262,34 @@ def test_the_deployed_zip_can_be_had_again(client):
 
     make(client, "kept", code=(body := zipped(m="x = 1")))
     assert urlopen(client.get_function(FunctionName="kept")["Code"]["Location"]).read() == body
+
+
+def packed(**modules: str) -> bytes:
+    """A layer."""
+    return zipped(**{f"python/{name}": text for name, text in modules.items()})
+
+
+def test_functions_find_the_packages_of_their_layers_behind_their_own(client):
+    first = client.publish_layer_version(LayerName="l", Content={"ZipFile": packed(a="x = 1", b="x = 1", c="x = 1")})
+    second = client.publish_layer_version(LayerName="l", Content={"ZipFile": packed(b="x = 2", c="x = 2")})
+    layers = [first["LayerVersionArn"], second["LayerVersionArn"]]
+    source = "import a, b, c\ndef handler(event, context): return [a.x, b.x, c.x]"
+    make(client, "layered", code=zipped(m=source, c="x = 3"), Layers=layers, VpcConfig={"SubnetIds": []})
+    assert call(client, name="layered") == [1, 2, 3]
+    assert client.list_layers()["Layers"][0]["LatestMatchingVersion"]["Version"] == 2
+    client.delete_layer_version(LayerName="l", VersionNumber=2)
+    assert [v["Version"] for v in client.list_layer_versions(LayerName="l")["LayerVersions"]] == [1]
+    assert refused(client.get_layer_version, LayerName="l", VersionNumber=2)[:2] == (404, "ResourceNotFoundException")
+    client.update_function_configuration(FunctionName="layered", Layers=[])
+    assert call(client, name="layered")[1]["errorType"] == "Runtime.ImportModuleError"
+
+
+def test_layers_count_towards_the_limit_of_a_function(client, monkeypatch):
+    monkeypatch.setattr(layers, "UNZIPPED_BYTES", 50)
+    layer = client.publish_layer_version(LayerName="wide", Content={"ZipFile": packed(a="x" * 30)})
+    make(client, "narrow", code=zipped(m="x" * 30))
+    add = client.update_function_configuration
+    assert "exceeds the maximum" in refused(add, FunctionName="narrow", Layers=[layer["LayerVersionArn"]])[2]
 
 
 def test_tags_come_and_go(client):
@@ -310,6 +340,13 @@ def test_a_warm_environment_is_used_again(service, client):
     assert first["pid"] == second["pid"]
     assert second["calls"] == 2
     assert service.counts["cold_starts"] == cold + 1
+
+
+def test_the_last_environment_that_was_used_is_the_next(client):
+    make(client, "stack", Timeout=60)
+    with ThreadPoolExecutor(3) as pool:
+        [*pool.map(lambda _: call(client, name="stack"), range(30))]
+    assert len({call(client, name="stack")["pid"] for _ in range(5)}) == 1
 
 
 def test_many_calls_at_once_get_environments_of_their_own_and_all_are_answered(client):
@@ -394,6 +431,12 @@ def test_a_process_that_ends_fails_its_call_and_no_other(client, do, status, say
     assert call(client)["calls"] == 1
 
 
+def test_what_a_process_has_started_ends_with_it(client):
+    child = call(client, "child")
+    call(client, "leave", status=1)
+    assert gone(child)
+
+
 def test_a_call_over_its_time_is_killed(client):
     error, value = call(client, "hang", name="hasty")
     assert error == "Unhandled"
@@ -402,9 +445,11 @@ def test_a_call_over_its_time_is_killed(client):
     assert call(client, name="hasty")["calls"] == 1
 
 
-@pytest.mark.parametrize("do", ["hog", "gulp"])
-def test_a_call_over_its_memory_is_killed(client, do):
-    error, value = call(client, do)
+@pytest.mark.parametrize(("do", "poll_s"), [("hog", 0.05), ("gulp", 60)])
+def test_a_call_over_its_memory_is_killed_also_when_it_has_let_go_of_it(do, poll_s):
+    with LambdaService(memory_poll_s=poll_s) as service:
+        make(connect(service), Timeout=20)
+        error, value = call(connect(service), do)
     assert error == "Unhandled"
     assert value["errorType"] == "Runtime.OutOfMemory"
     assert value["errorMessage"].endswith("Runtime exited with error: signal: killed")
@@ -633,6 +678,18 @@ def test_a_thousand_light_environments_run_at_once(desk):
         assert asyncio.run(calls(url, 1000)) == {b"1": 1000}
         release.join()
         assert len(service.environments()) == service.counts["peak"] == 1000
+
+
+def test_an_environment_that_was_busy_when_its_function_changed_is_not_used_again(desk):
+    with LambdaService(light=desk.hold) as service, ThreadPoolExecutor(1) as pool:
+        client = connect(service)
+        make(client)
+        answer = pool.submit(lambda: read(client.invoke(FunctionName="f")))
+        until(lambda: desk.seen)
+        client.update_function_configuration(FunctionName="f", MemorySize=256)
+        desk.go.set()
+        assert answer.result() == 1
+        assert read(client.invoke(FunctionName="f")) == 1
 
 
 def test_a_light_handler_fails_as_a_real_one(desk):

@@ -252,8 +252,12 @@ def environ(config: Config, settings: Settings, owner: ProcessEnvironment) -> di
     stream = time.strftime("%Y/%m/%d", time.gmtime()) + f"/[$LATEST]{owner.number:032x}"
     task = str(config.code.root)
     given = {**settings.extra_env, **config.variables}
-    logging = config.fields.get("LoggingConfig", {})
+    layers = [layer.code.root / "python" for layer in reversed(config.layers)]  # a later one hides an earlier
+    python = f"lib/{config.fields['Runtime']}/site-packages"
     runtime = str(settings.root / "runtime")
+    path = [task, *(str(folder / part) for folder in layers for part in (python, "")), runtime]
+    path[1:1] = filter(None, [config.variables.get("PYTHONPATH")])
+    logging = config.fields.get("LoggingConfig", {})
     return {
         "AWS_ACCESS_KEY_ID": "testkey",
         "AWS_SECRET_ACCESS_KEY": "testsecret",
@@ -262,7 +266,7 @@ def environ(config: Config, settings: Settings, owner: ProcessEnvironment) -> di
         "TZ": ":UTC",
         "TMPDIR": str(owner.folder / "tmp"),
         **given,
-        "PYTHONPATH": os.pathsep.join([task, *filter(None, [config.variables.get("PYTHONPATH")]), runtime]),
+        "PYTHONPATH": os.pathsep.join(path),
         "_HANDLER": config.fields["Handler"],
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
