@@ -25,6 +25,7 @@ Where the real service does otherwise:
 - The asynchronous queue tries an event again 1, 2, 4 ... 300 s after a 429, and 60 and 120 s after errors, without
   jitter; its destinations are queues of SQS only; a reserved concurrency of 0 does not fail an event at once. An
   event is lost or doubled only as `lose` and `duplicate` say.
+- No more than `starts` processes start at the same time: the others wait, as part of their cold start.
 - Init Duration is of the start as a whole. The output of the start stands in the log of the first invocation. Logs
   are not sent to CloudWatch: `service.logs(name)` has the last thousand. Billed Duration does not bill the init.
 - A light environment captures no output, enforces no memory, cannot stop a thread that runs over its time, and counts
@@ -174,7 +175,8 @@ class LambdaService:
     def _builder(self, pool: ThreadPoolExecutor) -> Any:
         settings = self.settings
         if settings.light is None:
-            return lambda number, config: ProcessEnvironment(number, config, settings)
+            starts = asyncio.Semaphore(settings.starts)
+            return lambda number, config: ProcessEnvironment(number, config, settings, starts)
         handler = resolve(settings.light)
 
         def build(number: int, config: Config) -> Environment:
@@ -222,7 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--not-isolated", dest="isolated", action="store_false", help="show this interpreter's packages"
     )
     parser.add_argument("--freeze", action="store_true", help="stop idle processes")
-    numbers = ("concurrency", "ramp", "threads", "seed", "unreserved_minimum")
+    numbers = ("concurrency", "starts", "ramp", "threads", "seed", "unreserved_minimum")
     for name in (*numbers, "ramp_s", "cold_s", "idle_s", "init_s", "delay_scale", "lose", "duplicate"):
         kind = int if name in numbers else float
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(Settings, name))
