@@ -8,24 +8,28 @@ unpacked zip; with `light=handler` it is an object, and thousands of them fit. P
 
 Where the real service does otherwise:
 
-- Signatures, roles and policies are not checked; a request only has to be signed.
-- There are no versions, aliases, layers, images, function URLs, event sources, streamed answers, provisioned concurrency,
-  SnapStart, VPC or durable functions. A request that wants one is refused. Changes take effect at once: State is never
-  Pending.
+- Signatures, roles and policies are not checked; a request only has to be signed. There are no permissions to add.
+- There are no versions, aliases, images, function URLs, event sources, streamed answers, provisioned
+  concurrency, SnapStart, VPC or durable functions. A request that wants one is refused. Changes take effect at once:
+  State is never Pending.
 - One runtime: the Python of this interpreter. An environment has all cores, however little memory it is given, and no
-  file system of its own: TMPDIR says where it may write; /tmp is that of the machine, the code could be written to, and
-  EphemeralStorage is kept but not enforced. With `isolated=False` it sees packages of this interpreter that the zip
-  lacks.
-- Memory is looked at every 50 ms, and the peak of the main process after each call: what its children held for less may go
-  unseen. It is the resident memory of the processes, in which shared pages count for each.
-- The ramp is a bucket that fills evenly; the reason given for its 429 is that of concurrency, for want of a documented one.
-  There is no limit of requests per second, neither of an environment (10/s) nor of the management calls (15/s).
-- The asynchronous queue tries an event again 1, 2, 4 ... 300 s after a 429, and 60 and 120 s after errors, without jitter;
-  its destinations are queues of SQS only; a reserved concurrency of 0 does not fail an event at once.
-- Init Duration is of the start as a whole. The output of the start stands in the log of the first invocation. Logs are
-  not sent to CloudWatch: `service.logs(name)` has the last thousand. Billed Duration does not bill the init.
-- A light environment captures no output, enforces no memory, cannot stop a thread that runs over its time, and counts the
-  wait for one of `threads` threads towards the time-out. Code is taken, but not looked into.
+  file system of its own: TMPDIR says where it may write; /tmp is that of the machine, the code could be written to,
+  and EphemeralStorage is kept but not enforced. With `isolated=False` it sees packages of this interpreter that the
+  zip lacks.
+- Layers lie in folders of their own on PYTHONPATH, not in /opt: only their Python packages are found.
+- Memory is looked at every 50 ms, and the peak of the main process after each call: what its children held for less
+  may go unseen. It is the resident memory of the processes, in which shared pages count for each.
+- The ramp is a bucket that fills evenly; the reason given for its 429 is that of concurrency, for want of a
+  documented one. There is no limit of requests per second, neither of an environment (10/s) nor of the management
+  calls (15/s).
+- The asynchronous queue tries an event again 1, 2, 4 ... 300 s after a 429, and 60 and 120 s after errors, without
+  jitter; its destinations are queues of SQS only; a reserved concurrency of 0 does not fail an event at once. An
+  event is lost or doubled only as `lose` and `duplicate` say.
+- No more than `starts` processes start at the same time: the others wait, as part of their cold start.
+- Init Duration is of the start as a whole. The output of the start stands in the log of the first invocation. Logs
+  are not sent to CloudWatch: `service.logs(name)` has the last thousand. Billed Duration does not bill the init.
+- A light environment captures no output, enforces no memory, cannot stop a thread that runs over its time, and counts
+  the wait for one of `threads` threads towards the time-out. Code is taken, but not looked into.
 - A service that is killed by SIGKILL takes its environments with it and leaves its temporary folder behind.
 """
 
@@ -108,8 +112,8 @@ class LambdaService:
 
     @property
     def counts(self) -> dict[str, int]:
-        """invocations, errors, cold_starts, throttled, peak (of one function at once), events, lost, duplicated, given_up
-        and letters_lost, as far as there were any."""
+        """invocations, errors, cold_starts, throttled, peak (of one function at once), events, lost, duplicated,
+        given_up and letters_lost, as far as there were any."""
         return dict(self.account.counts)
 
     @property
@@ -171,7 +175,8 @@ class LambdaService:
     def _builder(self, pool: ThreadPoolExecutor) -> Any:
         settings = self.settings
         if settings.light is None:
-            return lambda number, config: ProcessEnvironment(number, config, settings)
+            starts = asyncio.Semaphore(settings.starts)
+            return lambda number, config: ProcessEnvironment(number, config, settings, starts)
         handler = resolve(settings.light)
 
         def build(number: int, config: Config) -> Environment:
@@ -216,10 +221,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--light", metavar="MODULE.HANDLER", help="environments without processes")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for every environment")
     parser.add_argument(
-        "--not-isolated", dest="isolated", action="store_false", help="show it this interpreter's packages"
+        "--not-isolated", dest="isolated", action="store_false", help="show this interpreter's packages"
     )
     parser.add_argument("--freeze", action="store_true", help="stop idle processes")
-    numbers = ("concurrency", "ramp", "threads", "seed", "unreserved_minimum")
+    numbers = ("concurrency", "starts", "ramp", "threads", "seed", "unreserved_minimum")
     for name in (*numbers, "ramp_s", "cold_s", "idle_s", "init_s", "delay_scale", "lose", "duplicate"):
         kind = int if name in numbers else float
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(Settings, name))

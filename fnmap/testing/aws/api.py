@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import re
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
@@ -18,6 +19,7 @@ from fnmap.testing.aws.http import reply
 from fnmap.testing.aws.manage import Management
 from fnmap.testing.aws.settings import EVENT_BYTES, REQUEST_BYTES, TAIL_BYTES
 
+logger = logging.getLogger(__name__)
 INVOKE = re.compile(r"/2015-03-31/functions/([^/?]+)/invocations(?:\?(.*))?")
 
 
@@ -43,7 +45,8 @@ class Api:
                 return web.FileResponse(self._zip(request.raw_path))
             status, content = await self.management.answer(request.method, request.raw_path, body)
             return reply(status, content, {"X-Amzn-RequestId": request_id})
-        except Refused as no:
+        except Exception as e:
+            no = e if isinstance(e, Refused) else _broken(e)
             headers = {"X-Amzn-RequestId": request_id, "X-Amzn-ErrorType": no.kind}
             if no.retry_after_s is not None:
                 headers["Retry-After"] = str(no.retry_after_s)
@@ -75,6 +78,12 @@ class Api:
 
     def _zip(self, path: str) -> Path:
         return self.settings.root / "zips" / Path(path).name
+
+
+def _broken(e: Exception) -> Refused:
+    """The service itself failed: no process could be started, say."""
+    logger.error("the local Lambda service failed", exc_info=e)
+    return Refused(500, "ServiceException", f"The local Lambda service failed: {type(e).__name__}: {e}")
 
 
 def _measure(kind: str, size: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import importlib
 import io
 import os
 import zipfile
@@ -21,7 +20,8 @@ def client(service: str, settings: Settings) -> Any:
     """A boto3 client of the S3 or SQS that the environments see."""
     seen: Mapping[str, str] = {**os.environ, **settings.extra_env}
     endpoint = seen.get(f"AWS_ENDPOINT_URL_{service.upper()}") or seen.get("AWS_ENDPOINT_URL")
-    boto3 = importlib.import_module("boto3")
+    import boto3  # type: ignore[import-untyped, unused-ignore]
+
     return boto3.session.Session().client(
         service,
         endpoint_url=endpoint,
@@ -37,10 +37,24 @@ def take(where: Fields, settings: Settings) -> Code:
     body = _body(where, settings)
     digest = hashlib.sha256(body).digest()
     sha, folder = base64.b64encode(digest).decode(), digest.hex()
-    code = Code(sha, len(body), settings.root / "code" / folder, settings.root / "zips" / folder)
+    light = settings.light is not None
+    unzipped = 0 if light else _unzipped(body)
+    code = Code(sha, len(body), settings.root / "code" / folder, settings.root / "zips" / folder, unzipped)
     if not code.zip.exists():
-        unpack(body, code, light=settings.light is not None)
+        unpack(body, code, light=light)
     return code
+
+
+def _unzipped(body: bytes) -> int:
+    """How large it is unpacked, if it can be."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            size = sum(file.file_size for file in archive.infolist())
+    except zipfile.BadZipFile:
+        raise invalid("Could not unzip uploaded file. Please check your file, then try to upload again.") from None
+    if size > UNZIPPED_BYTES:
+        raise invalid(f"Unzipped size must be smaller than {UNZIPPED_BYTES} bytes")
+    return size
 
 
 def _body(where: Fields, settings: Settings) -> bytes:
@@ -56,7 +70,8 @@ def _body(where: Fields, settings: Settings) -> bytes:
 
 def _from_s3(where: Fields, settings: Settings) -> bytes:
     version = {"VersionId": where["S3ObjectVersion"]} if where.get("S3ObjectVersion") else {}
-    errors = importlib.import_module("botocore.exceptions")
+    from botocore import exceptions as errors  # type: ignore[import-untyped, unused-ignore]
+
     try:
         answer = client("s3", settings).get_object(Bucket=where["S3Bucket"], Key=where["S3Key"], **version)
         return bytes(answer["Body"].read())
@@ -72,11 +87,8 @@ def _from_s3(where: Fields, settings: Settings) -> bytes:
 def unpack(body: bytes, code: Code, *, light: bool) -> None:
     """Unpack a zip, with the permissions that it gives its files, and keep it for those who ask for it."""
     if not light:
-        try:
-            with zipfile.ZipFile(io.BytesIO(body)) as archive:
-                _extract(archive, code)
-        except zipfile.BadZipFile:
-            raise invalid("Could not unzip uploaded file. Please check your file, then try to upload again.") from None
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            _extract(archive, code)
     code.zip.parent.mkdir(parents=True, exist_ok=True)
     aside = code.zip.with_name(f"{code.zip.name}.new")
     aside.write_bytes(body)
@@ -87,8 +99,6 @@ def _extract(archive: zipfile.ZipFile, code: Code) -> None:
     files = archive.infolist()
     if not files:
         raise invalid("Uploaded file must be a non-empty zip")
-    if sum(file.file_size for file in files) > UNZIPPED_BYTES:
-        raise invalid(f"Unzipped size must be smaller than {UNZIPPED_BYTES} bytes")
     for file in files:
         path = archive.extract(file, code.root)
         if mode := file.external_attr >> 16 & 0o777:

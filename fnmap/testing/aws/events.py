@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from fnmap.testing.aws.fleet import Account, Fleet
 from fnmap.testing.aws.invocation import Outcome
 from fnmap.testing.aws.settings import Settings
 
+logger = logging.getLogger(__name__)
 AGE_S = 21_600
 RETRIES = 2
 RETRY_S = (60.0, 120.0)
@@ -67,7 +69,9 @@ class Events:
                 return
             try:
                 outcome = await fleet.invoke(event, request_id)
-            except Refused:
+            except Exception as e:  # Refused; or the service failed, and the real one tries again then, too
+                if not isinstance(e, Refused):
+                    logger.error("an event could not be delivered", exc_info=e)
                 await asyncio.sleep(min(BUSY_S, 2.0**refusals) * scale)
                 refusals += 1
                 continue

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from fnmap.testing.aws.errors import invalid, not_found, throttled
 from fnmap.testing.aws.functions import Config
 from fnmap.testing.aws.invocation import Invocation, Outcome
+from fnmap.testing.aws.layers import Layers
 from fnmap.testing.aws.settings import Settings
 
 NAME = re.compile(r"(?:arn:aws:lambda:[^:]+:\d+:function:|(?:\d+:)?(?:function:)?)([^:]+)(?::([^:]+))?")
@@ -54,6 +55,7 @@ class Account:
         self.settings, self.build = settings, build
         self.fleets: dict[str, Fleet] = {}
         self.environments: dict[int, Environment] = {}
+        self.layers = Layers(settings)
         self.counts: Counter[str] = Counter()
         self.numbers = itertools.count(1)
 

@@ -9,10 +9,13 @@ import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fnmap.testing.aws.errors import Refused, constraint, invalid
 from fnmap.testing.aws.settings import ENVIRONMENT_BYTES, Settings
+
+if TYPE_CHECKING:
+    from fnmap.testing.aws.layers import Layer
 
 Fields = dict[str, Any]
 BOUNDS = {"Timeout": (1, 900), "MemorySize": (128, 10_240)}
@@ -27,7 +30,18 @@ DEFAULTS: Fields = {
     "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
 }
 KEPT = {*DEFAULTS, "FunctionName", "Runtime", "Role", "Handler", "Environment", "DeadLetterConfig", "LoggingConfig"}
-ELSEWHERE = {"Code", "Tags", "Publish", "RevisionId", "DryRun", "ZipFile", "S3Bucket", "S3Key", "S3ObjectVersion"}
+ELSEWHERE = {
+    "Layers",
+    "Code",
+    "Tags",
+    "Publish",
+    "RevisionId",
+    "DryRun",
+    "ZipFile",
+    "S3Bucket",
+    "S3Key",
+    "S3ObjectVersion",
+}
 RESERVED = {
     "_HANDLER",
     "_X_AMZN_TRACE_ID",
@@ -58,6 +72,7 @@ class Code:
     size: int
     root: Path
     zip: Path
+    unzipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,7 @@ class Config:
     fields: Fields
     revision: str
     modified: str
+    layers: tuple[Layer, ...] = ()
 
     @property
     def timeout_s(self) -> float:
@@ -95,6 +111,7 @@ class Config:
         """What GetFunctionConfiguration answers."""
         return {
             **self.fields,
+            "Layers": [{"Arn": layer.arn, "CodeSize": layer.code.size} for layer in self.layers],
             "FunctionArn": self.arn,
             "CodeSize": self.code.size,
             "CodeSha256": self.code.sha,
@@ -106,15 +123,9 @@ class Config:
             "LoggingConfig": {"LogFormat": "Text", "LogGroup": self.log_group, **self.fields.get("LoggingConfig", {})},
         }
 
-    def changed(self, *, fields: Fields | None = None, code: Code | None = None) -> Config:
-        """The function after an update."""
-        return replace(
-            self,
-            fields=self.fields | (fields or {}),
-            code=code or self.code,
-            revision=str(uuid.uuid4()),
-            modified=now(),
-        )
+    def changed(self, **parts: Any) -> Config:
+        """The function after an update of these parts."""
+        return replace(self, **parts, revision=str(uuid.uuid4()), modified=now())
 
 
 def now() -> str:
@@ -122,20 +133,19 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"
 
 
-def create(request: Fields, code: Code, settings: Settings) -> Config:
+def create(request: Fields, code: Code, layers: tuple[Layer, ...], settings: Settings) -> Config:
     """A new function."""
     fields = DEFAULTS | checked(request, settings)
     name = fields["FunctionName"]
     for needed in ("Runtime", "Handler", "Role"):
         if not fields.get(needed):
             raise invalid(f"{needed} is mandatory for functions created with deployment packages.")
-    return Config(name, settings.arn(name), code, fields, str(uuid.uuid4()), now())
+    return Config(name, settings.arn(name), code, fields, str(uuid.uuid4()), now(), layers)
 
 
 def checked(request: Fields, settings: Settings) -> Fields:
     """The fields of a request that describe the function; refuses what is out of bounds and what is not built."""
-    given = {name: value for name, value in request.items() if value not in (None, {}, [], "")}
-    given = {name: value for name, value in given.items() if value != {"ApplyOn": "None"}}
+    given = {name: value for name, value in request.items() if not _empty(value)}
     if unknown := {*given} - KEPT - ELSEWHERE:
         raise invalid(f"The local Lambda service does not build {', '.join(sorted(unknown))}.")
     name = given.get("FunctionName", "f")
@@ -147,6 +157,13 @@ def checked(request: Fields, settings: Settings) -> Fields:
     _runtime(given, settings)
     _variables(given.get("Environment", {}).get("Variables", {}))
     return {name: value for name, value in given.items() if name in KEPT}
+
+
+def _empty(value: object) -> bool:
+    """Nothing is asked for, as by VpcConfig={"SubnetIds": []}."""
+    if isinstance(value, dict):
+        return value == {"ApplyOn": "None"} or all(map(_empty, value.values()))
+    return value in (None, [], "")
 
 
 def bounded(value: int, name: str, low: int, high: int) -> None:

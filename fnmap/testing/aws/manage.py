@@ -13,15 +13,17 @@ from fnmap.testing.aws import code, functions
 from fnmap.testing.aws.errors import Refused, invalid, too_large
 from fnmap.testing.aws.fleet import Account, Fleet
 from fnmap.testing.aws.functions import Fields
+from fnmap.testing.aws.layers import fits
 from fnmap.testing.aws.settings import UNZIPPED_BYTES, UPLOAD_BYTES
 
 
 class Ask(NamedTuple):
-    """A request: the function or ARN in its path, its JSON, and what stands after the question mark."""
+    """A request: the name or ARN in its path, its JSON, and what stands after the question mark."""
 
     name: str
     given: Fields
     query: dict[str, list[str]]
+    part: str = ""
 
 
 class Management:
@@ -46,6 +48,11 @@ class Management:
             (f"POST {one}/event-invoke-config", 200, self._update_events),
             (f"GET {one}/event-invoke-config", 200, self._events),
             (f"DELETE {one}/event-invoke-config", 204, self._delete_events),
+            ("GET layers", 200, lambda _: self.account.layers.list()),
+            ("GET layers/([^/]+)/versions", 200, lambda ask: self.account.layers.versions(ask.name)),
+            ("POST layers/([^/]+)/versions", 201, lambda ask: self.account.layers.publish(ask.name, ask.given)),
+            (r"GET layers/([^/]+)/versions/(\d+)", 200, lambda ask: self.account.layers.get(ask.name, ask.part)),
+            (r"DELETE layers/([^/]+)/versions/(\d+)", 204, lambda ask: self.account.layers.delete(ask.name, ask.part)),
             ("GET account-settings", 200, self._account),
             ("GET tags/(.+)", 200, self._tags),
             ("POST tags/(.+)", 204, self._tag),
@@ -58,8 +65,8 @@ class Management:
         route = f"{method} {path.partition('/')[2].partition('/')[2].rstrip('/')}"  # without the date
         for pattern, status, act in self._routes:
             if found := re.fullmatch(pattern, route):
-                name = unquote(found[1]) if found.groups() else ""
-                made = act(Ask(name, _parsed(body), parse_qs(query)))
+                name, part = (*map(unquote, found.groups()), "", "")[:2]
+                made = act(Ask(name, _parsed(body), parse_qs(query), part))
                 made = await made if asyncio.iscoroutine(made) else made
                 return status, b"" if status == 204 else json.dumps(made).encode()
         raise Refused(404, "UnknownOperationException", f"The local Lambda service does not build {route}")
@@ -80,8 +87,10 @@ class Management:
         functions.checked(ask.given, self.settings)
         self._absent(ask.given["FunctionName"])
         taken = await self._take(ask.given.get("Code", {}))
+        layers = self.account.layers.used(ask.given.get("Layers") or [])
+        fits(taken, layers)
         self._absent(ask.given["FunctionName"])
-        fleet = Fleet(self.account, functions.create(ask.given, taken, self.settings))
+        fleet = Fleet(self.account, functions.create(ask.given, taken, layers, self.settings))
         fleet.tags = dict(ask.given.get("Tags") or {})
         self.account.fleets[fleet.config.name] = fleet
         return fleet.config.to_json()
@@ -122,16 +131,20 @@ class Management:
         functions.unchanged(fleet.config, ask.given)
         fields = functions.checked(ask.given, self.settings)
         fields |= {field: ask.given[field] for field in ("Environment", "DeadLetterConfig") if field in ask.given}
-        fleet.change(fleet.config.changed(fields=fields))
+        layers = fleet.config.layers
+        if ask.given.get("Layers") is not None:
+            layers = self.account.layers.used(ask.given["Layers"])
+        fits(fleet.config.code, layers)
+        fleet.change(fleet.config.changed(fields=fleet.config.fields | fields, layers=layers))
         return fleet.config.to_json()
 
     async def _recode(self, ask: Ask) -> Fields:
         fleet = self._named(ask)
         functions.unchanged(fleet.config, ask.given)
         taken = await self._take(ask.given)
-        changed = fleet.config.changed(
-            code=taken, fields={k: ask.given[k] for k in ("Architectures",) if ask.given.get(k)}
-        )
+        fits(taken, fleet.config.layers)
+        fields = {"Architectures": ask.given["Architectures"]} if ask.given.get("Architectures") else {}
+        changed = fleet.config.changed(code=taken, fields=fleet.config.fields | fields)
         if not ask.given.get("DryRun"):
             fleet.change(changed)
         return changed.to_json()
@@ -170,7 +183,7 @@ class Management:
         self._events(ask)
         self._named(ask).event_config = None
 
-    def _account(self, ask: Ask) -> Fields:
+    def _account(self, _: Ask) -> Fields:
         return {
             "AccountLimit": {
                 "TotalCodeSize": self.settings.code_storage_bytes,

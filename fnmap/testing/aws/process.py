@@ -18,6 +18,7 @@ from fnmap.testing.aws.functions import Config
 from fnmap.testing.aws.invocation import Invocation, Outcome
 from fnmap.testing.aws.runtime_api import RuntimeApi
 from fnmap.testing.aws.settings import RESPONSE_BYTES, Settings
+from fnmap.testing.aws.variables import environ
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 LOG_BYTES = 1 << 18  # of one invocation, from its end
@@ -34,11 +35,11 @@ class End(NamedTuple):
 class ProcessEnvironment:
     """Runs one invocation at a time. All its methods are called in the service's loop."""
 
-    def __init__(self, number: int, config: Config, settings: Settings) -> None:
+    def __init__(self, number: int, config: Config, settings: Settings, starts: asyncio.Semaphore) -> None:
         self.number, self.config, self.settings = number, config, settings
         self.dead = self.busy = False
         self.folder = settings.root / "environments" / str(number)
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._starts = asyncio.get_running_loop(), starts
         self._api = RuntimeApi(self._settle)
         self._child: _Child | None = None
         self._end: asyncio.Future[End] | None = None
@@ -53,7 +54,7 @@ class ProcessEnvironment:
     async def run(self, invocation: Invocation) -> Outcome:
         """One invocation, with the start before it if this is the first."""
         cold = self._child is None
-        if cold and (failed := await self._start()):
+        if cold and (failed := await self._begin()):
             return self._outcome(invocation, failed, 0.0, cold=True)
         if self.settings.freeze and self._child:
             self._child.send(signal.SIGCONT)
@@ -95,12 +96,18 @@ class ProcessEnvironment:
             return int(status.split(b"VmHWM:")[1].split(None, 1)[0]) >> 10
         return 0
 
+    async def _begin(self) -> End | None:
+        if self.settings.cold_s:
+            await asyncio.sleep(self.settings.cold_s)
+        async with self._starts:
+            if self.dead:  # it was closed while it waited
+                return End("exit", status=-signal.SIGKILL)
+            await self._api.open()
+            return await self._start()
+
     async def _start(self) -> End | None:
         """Start within the time for that; what fails is tried once more, as part of the invocation."""
         begun = time.perf_counter()
-        if self.settings.cold_s:
-            await asyncio.sleep(self.settings.cold_s)
-        await self._api.open()
         end = End("exit")
         for within in (self.settings.init_s, self.config.timeout_s):
             self._spawn()
@@ -112,9 +119,10 @@ class ProcessEnvironment:
         return end
 
     def _spawn(self) -> None:
-        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
+        tmp = self.folder / "tmp"
+        tmp.mkdir(parents=True, exist_ok=True)
         self._api.renew(self.config)
-        self._child = _Child(self, environ(self.config, self.settings, self))
+        self._child = _Child(self, environ(self.config, self.settings, self.number, tmp, f"127.0.0.1:{self._api.port}"))
 
     def _stop(self) -> None:
         if self._child:
@@ -162,7 +170,7 @@ class ProcessEnvironment:
             )
         elif end.kind == "too large":
             payload = made.size_json(RESPONSE_BYTES)
-        if end.kind not in ("response", "error", "too large") or self._child is None:
+        if end.kind not in ("response", "error") or self._child is None:  # the runtime ends where its answer is refused
             self.dead = True
         said, self._said = bytes(self._said[-LOG_BYTES:]), bytearray()
         init_s = self._init_s if cold else None
@@ -179,10 +187,6 @@ class ProcessEnvironment:
         """The process ended."""
         if not self._settle(End("exit", status=status)):
             self.dead = True
-
-    def address(self) -> str:
-        """Where the process finds its Runtime API."""
-        return f"127.0.0.1:{self._api.port}"
 
 
 class _Child:
@@ -245,39 +249,6 @@ class _Child:
         for fd in (self._pidfd, self._log, self._lifeline):
             os.close(fd)
         self._pidfd = self._log = -1
-
-
-def environ(config: Config, settings: Settings, owner: ProcessEnvironment) -> dict[str, str]:
-    """The variables of an environment: those of Lambda, of the service, and the function's own."""
-    stream = time.strftime("%Y/%m/%d", time.gmtime()) + f"/[$LATEST]{owner.number:032x}"
-    task = str(config.code.root)
-    given = {**settings.extra_env, **config.variables}
-    logging = config.fields.get("LoggingConfig", {})
-    runtime = str(settings.root / "runtime")
-    return {
-        "AWS_ACCESS_KEY_ID": "testkey",
-        "AWS_SECRET_ACCESS_KEY": "testsecret",
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LANG": "en_US.UTF-8",
-        "TZ": ":UTC",
-        "TMPDIR": str(owner.folder / "tmp"),
-        **given,
-        "PYTHONPATH": os.pathsep.join([task, *filter(None, [config.variables.get("PYTHONPATH")]), runtime]),
-        "_HANDLER": config.fields["Handler"],
-        "AWS_REGION": settings.region,
-        "AWS_DEFAULT_REGION": settings.region,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{config.fields['Runtime']}",
-        "AWS_LAMBDA_FUNCTION_NAME": config.name,
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(config.memory_mb),
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": config.log_group,
-        "AWS_LAMBDA_LOG_STREAM_NAME": stream,
-        "AWS_LAMBDA_LOG_FORMAT": logging.get("LogFormat", "Text"),
-        "AWS_LAMBDA_RUNTIME_API": owner.address(),
-        "LAMBDA_TASK_ROOT": task,
-        "LAMBDA_RUNTIME_DIR": runtime,
-    }
 
 
 def _resident_mb(pid: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,8 @@ class Settings:
     code_storage_bytes: int = 75 * 1024**3
 
     init_s: float = 10.0
+    starts: int = 2 * (os.cpu_count() or 1)
+    """Processes that start at the same time; more would make each other miss `init_s` on few cores."""
     idle_s: float = 300.0
     """Environments that were idle for so long end."""
     cold_s: float = 0.0
