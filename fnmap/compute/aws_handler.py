@@ -72,20 +72,24 @@ class Environment:
         self.calls += 1
         if self.metrics:
             emit(answer, context, cold=self.calls == 1, begun=begun)
-        purpose = envelope.answers(call_id)
         body = pickle.dumps(answer, 5)
         if queue is None:
-            return json.loads(envelope.sealed(self.secret, purpose, body))
+            return json.loads(envelope.sealed(self.secret, envelope.answers(call_id), body))
+        self._tell(queue, call_id, body)
+        return None
+
+    def _tell(self, queue: str, call_id: str, body: bytes) -> None:
+        """Send an answer to where the caller listens."""
         if len(body) > TOLD_BYTES:
             key = f"tmp/answer/{call_id}"
             self._store().put(key, body)
             body = pickle.dumps(("kept", key, ("", "")), 5)
-        told = json.dumps({"id": call_id} | json.loads(envelope.sealed(self.secret, purpose, body)))
+        sealed = envelope.sealed(self.secret, envelope.answers(call_id), body)
+        told = json.dumps({"id": call_id} | json.loads(sealed))
         try:
             self._service("sqs").call("AmazonSQS.SendMessage", QueueUrl=queue, MessageBody=told)
         except Refused as error:  # nobody listens any more; the result is committed
             sys.stderr.write(f"{error}\n")
-        return None
 
     def _answer(self, message: Any, job_at: Any, left_s: float, context: Any) -> tuple[str, Any, Said]:
         """("report", its message) or ("lost" or "timeout", what happened), and what was printed."""
@@ -155,11 +159,17 @@ class Environment:
         path = function_path(os.environ["AWS_LAMBDA_FUNCTION_NAME"], "/invocations")
         headers = {"x-amz-invocation-type": "Event", "content-type": "application/json"}
 
-        def send(event: Any) -> None:
-            service.ask("POST", path, json.dumps(event).encode(), headers)
+        def send(event: Any) -> bool:
+            try:
+                service.ask("POST", path, json.dumps(event).encode(), headers)
+            except Refused as error:
+                call_id, _, _, queue = pickle.loads(envelope.opened(self.secret, envelope.CALL, event))
+                self._tell(queue, call_id, pickle.dumps(("lost", (str(error), (0, 0), ""), ("", "")), 5))
+                return False
+            return True
 
         with ThreadPoolExecutor(FAN_THREADS) as pool:
-            return {"sent": sum(1 for _ in pool.map(send, events))}
+            return {"sent": sum(pool.map(send, events))}
 
 
 @contextlib.contextmanager

@@ -76,7 +76,8 @@ class LambdaService:
     """The service, in a thread. The options are those of `fnmap.testing.aws.settings.Settings`."""
 
     def __init__(self, *, port: int = 0, **options: Any) -> None:
-        self.settings = Settings(**options)
+        self._seen = dict(options.pop("extra_env", {}))
+        self.settings = Settings(extra_env=self._seen, **options)
         self.port = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fnmap-lambda-service", daemon=True)
@@ -157,6 +158,7 @@ class LambdaService:
             api = Api(account, events)
             server = Server(api.answer)
             self.port = await server.open(self.port)
+            self._seen.setdefault("AWS_ENDPOINT_URL_LAMBDA", self.endpoint)  # functions call functions
             api.management.endpoint = self.endpoint
             chores = [every(self.settings.idle_s / REAP, account.reap)]
             if self.settings.light is None:
