@@ -148,12 +148,27 @@ class Ledger:
             self._stage, self.attached = stage, None
             self.results.failures.clear()
             self.results.skipped.clear()
+            self.results.losses.clear()
             self.results.order[:] = [part for part in self.results.order if part.values is not NOTHING]
             self.ended, self.error, self.cancelled, self.halted_by = False, None, False, None
             self._telling_end = self._told_end = False
             stage.error, stage.over, stage.stopped = None, False, False
             if resume:
                 stage.schedule.resume()
+
+    def lose(self, key: str) -> list[int]:
+        """The tasks whose results were at that key, if it is gone from the store: they have none any more."""
+        from fnmap.format.parts import is_gone
+
+        parts = [part for part in self.results.at(key) if not part.lost]
+        if not parts or self.store is None:
+            return []
+        mine = all(part.rows is None for part in parts)  # and not in the cache
+        return self.results.lose(key) if is_gone(self.store, key, seal=mine) else []
+
+    def go_on(self) -> None:
+        """A stage of a plan that may have ended has work again."""
+        self.ended = self._telling_end = self._told_end = False
 
     def finish_telling(self) -> None:
         """Wait until a run that has ended was told to all, unless it is a mere picture of the store."""

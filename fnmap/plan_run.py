@@ -45,7 +45,7 @@ class PlanRun(Awaited):
         self.session = self._session = session
         self.cached: dict[int, Cached] = {}  # the cache's side of stages, by number
         self._bar: Any = None
-        self._ended = 0
+        self._told_end = False
         for stage in plan.stages:
             run = Run(session, f"{run_id}/{stage.name}", build.label(stage.fn), errors)
             run.owner = self
@@ -106,7 +106,9 @@ class PlanRun(Awaited):
         for run in self.runs.values():
             if not run.wait(None if until is None else max(0.0, until - time.monotonic())):
                 return False
-        return True
+        if all(run.ledger.ended for run in self.runs.values()):
+            return True
+        return self.wait(None if until is None else max(0.0, until - time.monotonic()))  # some had to go on
 
     # -- state ---------------------------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class PlanRun(Awaited):
         if take_up is None and self.durable is not None:
             self.durable.reopen(self, self.session)
         stages = [run.ledger.stage for run in self.runs.values()] if take_up is None else take_up()
-        self.take_up, self._ended = None, 0  # only now: another may have been the driver
+        self.take_up, self._told_end = None, False  # only now: another may have been the driver
         for run, stage in zip(self.runs.values(), stages, strict=True):
             run.ledger.reopen(stage, resume=False)
         if take_up is not None or self.links is None:
@@ -205,7 +207,7 @@ class PlanRun(Awaited):
         sound = np.zeros(self.graph.total, bool)
         for run, first in zip(self.runs.values(), self.graph.first, strict=False):
             for part in run.ledger.results.order:
-                if part.rows is not None:
+                if part.rows is not None and not part.lost:
                     sound[np.asarray(part.tasks) + first] = True
         return sound
 
@@ -217,10 +219,10 @@ class PlanRun(Awaited):
 
     def _stage_ended(self) -> None:
         with self._session.lock:
-            self._ended += 1
-            over = self._ended == len(self.runs)
-        if not over:
-            return
+            over = all(run.ledger.ended for run in self.runs.values())  # one that had may have gone on
+            if self._told_end or not over:
+                return
+            self._told_end = True
         status = self.status
         if self.cached:
             self._write_cache()
@@ -300,7 +302,7 @@ def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
     for _, number, parts in found_before(store, run.id):
         done[number] += runs[number].ledger.put_hits(parts)
     for stage, tasks_done in zip(stages, done, strict=True):
-        stage.schedule.skip(tasks_done, State.DONE)
+        stage.schedule.skip(set(tasks_done), State.DONE)  # some are in two parts
 
 
 def begin_driving(run: PlanRun, session: Session, stages: Sequence[Stage]) -> None:

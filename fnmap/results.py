@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from array import array
+from collections import Counter
 from typing import Any
 
 from fnmap.errors import MissingKey, ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout, UpstreamFailed
@@ -15,6 +16,7 @@ _KINDS: dict[str, type[TaskError]] = {
     "timeout": TaskTimeout,
     "poisoned": TaskPoisoned,
     "upstream": UpstreamFailed,
+    "input": UpstreamFailed,
     "lost": ResultLost,
     "raised": TaskError,
 }
@@ -32,6 +34,8 @@ class Results:
         self.released = 0  # tasks before this one are gone
         self.order: list[Part] = []  # as they arrived
         self.dropped = False
+        self.lost: dict[int, str] = {}  # tasks whose results were, at some time: the last key at which they were
+        self.losses = Counter[int]()  # how often, since the run was begun or taken up again
         self._parts: dict[int, Part] = {}
         self._next = 0
         self._left = 0  # tasks before this one are left to the store
@@ -53,6 +57,27 @@ class Results:
         for position, task in enumerate(tasks):
             if position not in part.failures:
                 self._where[task - base] = number
+
+    def has_lost(self, key: str) -> bool:
+        """Is it known that what was at that key is gone?"""
+        return any(part.lost for part in self.at(key))
+
+    def at(self, key: str) -> list[Part]:
+        """The parts at that key: several, if they are of the cache."""
+        return [part for part in self._parts.values() if part.key == key]
+
+    def lose(self, key: str) -> list[int]:
+        """What is at that key is gone: the tasks whose results were there, which have none now."""
+        tasks = list[int]()
+        for number, part in self._parts.items():
+            if part.key == key and not part.lost:
+                part.lost = True
+                tasks += [task for task in part.tasks if self._where[task - self.released] == number]
+        for task in tasks:
+            self._where[task - self.released] = -1
+            self.lost[task] = key
+        self.losses.update(tasks)
+        return tasks
 
     def has(self, task: int) -> bool:
         """Is this task's result, or its failure, there?"""
@@ -186,6 +211,7 @@ _VERBS = {
     "timeout": "was killed: it",
     "poisoned": "killed every worker that tried it:",
     "upstream": "was not run:",
+    "input": "was not run, since an input is gone from the store:",
 }
 
 

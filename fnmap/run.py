@@ -165,7 +165,7 @@ class Run(Awaited):
         return self.table().to_pandas()
 
     def _stored(self) -> list[Part]:
-        return [part for part in self._results.order if part.key is not None]
+        return [part for part in self._results.order if part.key is not None and not part.lost]
 
     def _complete(self) -> None:
         """Wait for the end, and raise unless there is a result, or a failure that may stand, for each item."""

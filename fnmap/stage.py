@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -32,6 +32,7 @@ class Part:
     failures: dict[int, Failure]
     key: str | None = None  # where it is committed
     rows: Sequence[int] | None = None  # positions there, if not those of `tasks`: some results of another run
+    lost: bool = False  # it is gone from the store: its results are made anew
     given: bool = False  # to whoever reads the run
     _places: dict[int, int] | None = None
 
@@ -103,6 +104,14 @@ class Links(Protocol):
 
     def settled(self, stage: Stage, tasks: Sequence[int]) -> None: ...
     def failed(self, stage: Stage, task: int) -> None: ...
+    def unread(self, stage: Stage, keys: Mapping[int, str]) -> None:
+        """These tasks could not read an input each, in the part at that key."""
+        ...
+
+    def lose(self, stage: Stage, key: str) -> bool:
+        """A part of the stage cannot be read. Is it gone? Then it will be made anew."""
+        ...
+
     def halt(self) -> None:
         """Start nothing more of any stage."""
         ...
@@ -228,9 +237,11 @@ class Stage:
 
     def _accept(self, chunk: Chunk, report: Report) -> None:
         now = clock.now()
-        failed = {at: f.retryable for at, f in report.failures.items()}
+        unread = {chunk.tasks[at]: f.message for at, f in report.failures.items() if f.kind == "input"}
+        failed = {at: f.retryable for at, f in report.failures.items() if f.kind != "input"}
         call_s = report.stats.get("fetch_s", 0.0) + report.stats.get("commit_s", 0.0)
-        final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now, call_s=call_s)
+        back = [at for at, f in report.failures.items() if f.kind == "input"] if unread else ()
+        final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now, call_s=call_s, unread=back)
         key = self._keeper.place(chunk)[1] if self._keeper else None
         part = Part(chunk.tasks[: report.ran], self._values(report), report.failures, key)
         self.sink.arrived(part, report)
@@ -239,9 +250,12 @@ class Stage:
             failure = report.failures[positions[task]]
             self._fail(task, replace(failure, attempts=self.schedule.tries(task)))
         state = self.schedule.state
-        self.source.settled(part.tasks if not failed else [t for t in part.tasks if state[t] >= State.DONE])
+        whole = not report.failures
+        self.source.settled(part.tasks if whole else [t for t in part.tasks if state[t] >= State.DONE])
         if self.links is not None:
-            self.links.settled(self, part.tasks if not failed else [t for t in part.tasks if state[t] == State.DONE])
+            self.links.settled(self, part.tasks if whole else [t for t in part.tasks if state[t] == State.DONE])
+            if unread:
+                self.links.unread(self, unread)
 
     def _values(self, report: Report) -> Values:
         if report.values is not None:

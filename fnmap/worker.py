@@ -16,6 +16,7 @@ from itertools import islice, starmap
 from typing import Any
 
 from fnmap.format.call import Call, Failure, Form, Job, Report
+from fnmap.format.inputs import InputLost
 from fnmap.format.payload import Values, load, pack
 from fnmap.format.travel import dump_exception, to_client
 from fnmap.storage.base import create_parts, open_object
@@ -182,6 +183,9 @@ class _Laps:
                 raise RuntimeError("the function raised StopIteration")
         except self.worker.fatal:
             raise
+        except InputLost as lost:  # out of the items, not of the function
+            self.failures[len(out)] = Failure("input", lost.key, traceback=lost.why)
+            out.append(None)
         except BaseException as error:  # a task may raise anything, SystemExit too; it is the task's own
             self.failures[len(out)] = self._describe(error, len(out))
             out.append(None)

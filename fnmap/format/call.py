@@ -120,7 +120,8 @@ def _sent_items(sent: Sequence[Frame], scratch: Store | None) -> Values:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a task has no result. `kind`: "raised", "lost" (the result cannot travel), "timeout", "poisoned".
+    """Why a task has no result. `kind`: "raised", "lost" (the result cannot travel), "timeout", "poisoned", "upstream",
+    or "input": a part that has an argument of it cannot be read, and its key is the message.
 
     `exception` is pickled, or the object itself when it never left the process, or None.
     """
