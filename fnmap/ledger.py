@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fnmap.errors import RunBusy, RunCancelled, RunError, RunTakenOver
+from fnmap.errors import RunBusy, RunCancelled, RunError, RunTakenOver, StoreError
 from fnmap.format.call import Failure, Report
 from fnmap.observe.events import Event, Listener, RunEnded, RunProgressed
 from fnmap.planning.policy import Tolerate, stream_limit
@@ -166,6 +166,31 @@ class Ledger:
         mine = all(part.rows is None for part in parts)  # and not in the cache
         return self.results.lose(key) if is_gone(self.store, key, seal=mine) else []
 
+    def makes_anew(self, part: Part) -> bool:
+        """A reader could not read a part. If it is gone, its tasks are done again: now, if the run goes on, or when it
+        is taken up again. Is it now?"""
+        if self.attached is not None or self.stream is not None or self.session.closed or part.key is None:
+            return False
+        with self.session.lock:
+            if not part.lost and self.stage.links is not None:
+                self.stage.links.lose(self.stage, part.key)
+            elif not part.lost:
+                self._lose_alone(self.lose(part.key))
+            ended = self.ended
+        self.session.tell(self.stage)
+        self.session.pump()
+        return part.lost and not ended
+
+    def _lose_alone(self, tasks: list[int]) -> None:
+        """As PlanLinks.lose, of a run that is no stage of a plan."""
+        self.schedule.undo(tasks)
+        if self.ended:
+            return
+        self.schedule.release(tasks)
+        if worn_out := self.results.worn_out(tasks):
+            self.stage.abort(StoreError(f"{worn_out} of {self.store!r}"))
+        self.stage.check_over()
+
     def go_on(self) -> None:
         """A stage of a plan that may have ended has work again."""
         self.ended = self._telling_end = self._told_end = False
@@ -230,7 +255,8 @@ class Ledger:
 
     def failed(self, task: int, failure: Failure) -> None:
         self.results.failures[task] = failure
-        self.results.order.append(Part([task], NOTHING, {0: failure}))  # here it came to its end
+        again = (task,) if task in self.results.lost else ()
+        self.results.order.append(Part([task], NOTHING, {0: failure}, again=again))  # here it came to its end
         self._changed.notify_all()
 
     def skipped(self, task: int) -> None:

@@ -14,7 +14,7 @@ from fnmap.format.inputs import Columns, Holes, Inputs, Slot
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Edge, Released
 from fnmap.planning.schedule import State
-from fnmap.results import Results
+from fnmap.results import MOST_LOSSES, Results
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
@@ -141,12 +141,8 @@ class PlanLinks:
         for source, tasks in lost.items():
             self.stages[source].over = False
             self.ledgers[source].go_on()
-            results = self.ledgers[source].results
-            task = max(tasks, key=results.losses.__getitem__)
-            if (times := results.losses[task]) > MOST_LOSSES:
-                what = f"the result of task {task} of {results.function} was lost {times} times"
-                where = f"the last time at {results.lost[task]!r} of {self.ledgers[source].store!r}"
-                self.stages[source].abort(StoreError(f"{what}, {where}"))
+            if worn_out := self.ledgers[source].results.worn_out(tasks):
+                self.stages[source].abort(StoreError(f"{worn_out} of {self.ledgers[source].store!r}"))
         self._told(self.flow.back(lost, (number, unread)))
 
     def _doubt(self, number: int, key: str, tasks: Sequence[int]) -> None:
@@ -178,9 +174,6 @@ class PlanLinks:
             self.ledgers[number].skipped(task)
         if any(self.ledgers[number].gives_up() for number, *_ in released.failed):
             self.halt()
-
-
-MOST_LOSSES = 3  # of one result: then the store is no place for it
 
 
 def template(args: Sequence[int], kwargs: dict[str, int], *, holes: Holes) -> Inputs:

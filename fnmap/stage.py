@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -33,6 +33,7 @@ class Part:
     key: str | None = None  # where it is committed
     rows: Sequence[int] | None = None  # positions there, if not those of `tasks`: some results of another run
     lost: bool = False  # it is gone from the store: its results are made anew
+    again: Collection[int] = ()  # tasks whose results were there before, and were lost
     given: bool = False  # to whoever reads the run
     _places: dict[int, int] | None = None
 

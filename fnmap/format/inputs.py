@@ -61,7 +61,7 @@ class Inputs:
 
 
 class InputLost(Exception):
-    """An argument of a task cannot be had: the part at `key` is gone or damaged. The driver is told, and nobody else."""
+    """An argument of a task cannot be had: the part at `key` is gone or damaged. Only the driver is told."""
 
     def __init__(self, key: str, why: str) -> None:
         super().__init__(f"{key}: {why}")

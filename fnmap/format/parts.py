@@ -74,8 +74,8 @@ def close_off(store: Store, key: str) -> bool:
 
 
 def is_gone(store: Store, key: str, *, seal: bool) -> bool:
-    """Is the part at that key missing, damaged or closed off? With `seal`, one that is missing is closed off, so that no
-    late attempt brings it back once its tasks are in another."""
+    """Is the part at that key missing, damaged or closed off? With `seal`, one that is missing is closed off, so that
+    no late attempt brings it back once its tasks are in another."""
     from fnmap.format.table import read_info
 
     try:
