@@ -145,6 +145,7 @@ class Ledger:
     def reopen(self, stage: Stage, *, resume: bool = True) -> None:
         """Take up a run that has ended: what failed is tried again. Of a plan, its links `resume` the schedules."""
         with self.session.lock:
+            stage.reopen()
             self._stage, self.attached = stage, None
             self.results.failures.clear()
             self.results.skipped.clear()
@@ -307,7 +308,7 @@ class Ledger:
     def _end_durably(self, durable: Durable, status: Status) -> None:
         try:
             durable.end(status)
-        except RunTakenOver as error:
+        except (RunTakenOver, StoreError) as error:
             self.error = self.error or error
 
     def emit(self, event: Event) -> None:

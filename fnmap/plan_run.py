@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fnmap import build
 from fnmap.durable import Durable, stored_parts
 from fnmap.durable_plan import begin_plan
-from fnmap.errors import PlanError, RunTakenOver, TaskError
+from fnmap.errors import PlanError, RunTakenOver, StoreError, TaskError
 from fnmap.format import keys
 from fnmap.ledger import Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
@@ -147,6 +147,9 @@ class PlanRun(Awaited):
         if take_up is None and self.durable is not None:
             self.durable.reopen(self, self.session)
         stages = [run.ledger.stage for run in self.runs.values()] if take_up is None else take_up()
+        with self._session.lock:
+            for stage in stages:
+                stage.reopen()  # before any of them goes on: the store may refuse
         self.take_up, self._told_end = None, False  # only now: another may have been the driver
         for run, stage in zip(self.runs.values(), stages, strict=True):
             run.ledger.reopen(stage, resume=False)
@@ -229,8 +232,8 @@ class PlanRun(Awaited):
         if self.durable is not None:
             try:
                 self.durable.end(status)
-            except RunTakenOver as error:
-                self.last.ledger.error = error
+            except (RunTakenOver, StoreError) as error:
+                self.last.ledger.error = self.last.ledger.error or error
             self.durable.live = None
         if self._bar is not None:
             self._bar(RunEnded(self.id, status.state, status.done, status.failed))

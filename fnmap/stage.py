@@ -138,6 +138,7 @@ class Stage:
         self.over = self.stopped = False
         self.running: dict[tuple[int, int], tuple[Call, Future[Report]]] = {}  # by chunk and attempt
         self._keeper, self._feed = keeper, feed
+        self._doubtful: list[Chunk] = []  # the store failed, so it is not known if they are committed
         self.links: Links | None = None
         self.party: Party | None = None  # of its session's board
 
@@ -178,6 +179,8 @@ class Stage:
             self._accept(chunk, standing)  # it had committed before it died
         elif error is None:
             report = future.result()
+            if report.fault is not None:
+                raise report.fault
             self._accept(chunk, self._keeper.standing(chunk, report) if self._keeper else report)
         else:
             self._fault(chunk, error)
@@ -219,6 +222,29 @@ class Stage:
         self.schedule.refused(chunk)
         self.abort(error)
 
+    def doubt(self, chunk: Chunk, error: BaseException) -> None:
+        """What has become of a call cannot be found out, or kept; the run cannot go on."""
+        if self.schedule.is_live(chunk):
+            self.schedule.refused(chunk)
+            self._doubtful.append(chunk)
+        self.abort(error)
+        self.check_over()
+        self.end()
+
+    def reopen(self) -> None:
+        """The run is about to be taken up again. Raises what the store does."""
+        while self._doubtful and self._keeper is not None:
+            chunk = self._doubtful[-1]
+            standing = self._keeper.seal(chunk)
+            self._doubtful.pop()
+            if standing is None:
+                continue
+            part = Part(chunk.tasks[: standing.ran], self._values(standing), standing.failures, self._key(chunk))
+            self.sink.arrived(part, standing)
+            for at, task in enumerate(part.tasks):
+                if at not in part.failures:
+                    self.schedule.fell(task, State.DONE)
+
     def abort(self, error: BaseException) -> None:
         """Start nothing more, for this reason."""
         self.error = self.error or error
@@ -243,8 +269,7 @@ class Stage:
         call_s = report.stats.get("fetch_s", 0.0) + report.stats.get("commit_s", 0.0)
         back = [at for at, f in report.failures.items() if f.kind == "input"] if unread else ()
         final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now, call_s=call_s, unread=back)
-        key = self._keeper.place(chunk)[1] if self._keeper else None
-        part = Part(chunk.tasks[: report.ran], self._values(report), report.failures, key)
+        part = Part(chunk.tasks[: report.ran], self._values(report), report.failures, self._key(chunk))
         self.sink.arrived(part, report)
         positions = dict(zip(chunk.tasks, range(report.ran), strict=False)) if final else {}
         for task in final:
@@ -257,6 +282,9 @@ class Stage:
             self.links.settled(self, part.tasks if whole else [t for t in part.tasks if state[t] == State.DONE])
             if unread:
                 self.links.unread(self, unread)
+
+    def _key(self, chunk: Chunk) -> str | None:
+        return self._keeper.place(chunk)[1] if self._keeper else None
 
     def _values(self, report: Report) -> Values:
         if report.values is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fnmap.errors import StoreError
 from fnmap.format.inputs import Inputs, Resolved
 from fnmap.format.levels import DEFAULT, Levels
 from fnmap.format.payload import Buffer, Frame, Ref, Values, is_pickle, pack, unpack
@@ -151,6 +152,7 @@ class Report:
     spilled: str | None = None
     committed: str | None = None  # "won", "lost" (someone else's result stands), or None
     stats: dict[str, Any] = field(default_factory=dict)
+    fault: StoreError | None = None  # why the results could not be committed: nothing of the call counts
 
     @property
     def seconds(self) -> float:
@@ -161,7 +163,7 @@ class Report:
         """The report as parts of one message: a single pickle where that will do, else frames."""
         counts, seconds = array("q", [n for n, _ in self.laps]), array("d", [s for _, s in self.laps])
         failures = {at: _plain(f) for at, f in self.failures.items()}
-        head = (self.ran, failures, counts, seconds, self.spilled, self.committed, self.stats)
+        head = (self.ran, failures, counts, seconds, self.spilled, self.committed, self.stats, self.fault)
         compact = self.values.compact() if self.values is not None else None
         if self.values is None or compact is not None:
             return [pickle.dumps((head, compact), 5)]
@@ -172,13 +174,13 @@ class Report:
         """The report; its values are loaded only when they are asked for."""
         frames = [message] if is_pickle(message) else unpack(message)
         head, compact = pickle.loads(frames[0])  # type: ignore[arg-type]
-        ran, failures, counts, seconds, spilled, committed, stats = head
+        ran, failures, counts, seconds, spilled, committed, stats, fault = head
         values = Values(*compact) if compact else None
         if len(frames) > 1:
             values = Values.from_frames(frames[1:], _no_ref)
         laps = list(zip(counts, seconds, strict=True))
         kept = {at: Failure(*fields) for at, fields in failures.items()} if failures else {}
-        return cls(ran, kept, laps, values, spilled, committed, stats)
+        return cls(ran, kept, laps, values, spilled, committed, stats, fault)
 
 
 def _no_ref(key: str) -> memoryview:

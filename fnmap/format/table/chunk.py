@@ -98,7 +98,10 @@ def _read_meta(table: Any) -> Spec:
     packed = (table.schema.metadata or {}).get(KEY)
     if packed is None:
         raise Damaged("this table holds no results of fnmap: its schema has no metadata 'fnmap'")
-    meta: Spec = json.loads(packed)
+    try:
+        meta: Spec = json.loads(packed)
+    except ValueError as error:
+        raise Damaged(f"what describes these results cannot be read: {error}") from error
     if meta["format"] != FORMAT:
         theirs = f"these results are in format {meta['format']}, this fnmap reads format {FORMAT}"
         raise StoreError(f"{theirs}: read them with the fnmap that wrote them")
