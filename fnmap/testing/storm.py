@@ -293,20 +293,21 @@ class StormAlarm:
     """As fnmap.alarm.Alarm, in the time of the world."""
 
     def __init__(self, storm: Storm) -> None:
-        self._storm = storm
+        self._storm, self._set = storm, 0
 
     def start(self) -> None:
         """There is no thread."""
 
     def set(self, at: float, ring: Callable[[], object]) -> None:
-        self._storm.at(max(0.0, at - self._storm.now), partial(_ring, ring))
+        self._set += 1  # what was set before is void
+        self._storm.at(max(0.0, at - self._storm.now), partial(self._ring, self._set, ring))
+
+    def _ring(self, number: int, ring: Callable[[], object]) -> None:
+        if number == self._set:
+            ring()
 
     def close(self) -> None:
         """What was set rings into the void."""
-
-
-def _ring(ring: Callable[[], object]) -> None:
-    ring()
 
 
 def no_wait(_: float) -> None:

@@ -259,7 +259,7 @@ def with_room(world: Storm, do: Callable[[], Any]) -> Any:
 def _finish(world: Storm, run: Any) -> None:
     """Play on to the end, and take the run up again if it ended for want of room, or if results were lost since."""
     assert not world.play(200_000), "it never comes to its end"
-    while (error := _fault(run)) is not None or _lost(run):
+    while (error := _fault(run)) is not None or _lost(world, run):
         if error is not None:
             assert isinstance(error, StoreFull), f"it ended with {error!r}"
         assert run.status.state == ("interrupted" if error is None else "failed"), run.status
@@ -272,14 +272,14 @@ def _fault(run: Any) -> BaseException | None:
     return next((part.ledger.error for part in run.runs.values() if part.ledger.error is not None), None)
 
 
-def _lost(run: Any) -> bool:
+def _lost(world: Storm, run: Any) -> bool:
     """Read all results. Was one of them lost?"""
     parts._recent.clear()  # what was read before would do else
     found = False
     for part in run.runs.values():
         for task in [t for t, state in enumerate(part.ledger.schedule.state) if state == State.DONE]:
             try:
-                found |= isinstance(part[task], ResultLost)
+                found |= isinstance(with_room(world, partial(part.__getitem__, task)), ResultLost)
             except RunError:  # a mate of it that was lost is known to be so already
                 found = True
     return found
