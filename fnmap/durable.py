@@ -52,16 +52,11 @@ class Durable:
 
     def seal(self, chunk: Chunk) -> Report | None:
         """Keep late attempts of the chunk from committing; the report that stands if one has already."""
-        from fnmap.format.parts import close_off, read_report
+        from fnmap.format.parts import close_off, is_gone, read_report
 
-        if close_off(*self.place(chunk)):
-            return None
-        try:
-            found = read_report(*self.place(chunk))
-        except Damaged:  # nobody else can commit there: it is as good as a seal
-            return None
-        except MissingKey:  # deleted in this moment
-            return self.seal(chunk)
+        if close_off(*self.place(chunk)) or is_gone(*self.place(chunk), seal=True):
+            return None  # one that is damaged is as good as a seal
+        found = read_report(*self.place(chunk))
         return None if found is None else found[1]
 
     def standing(self, chunk: Chunk, report: Report) -> Report:

@@ -167,23 +167,26 @@ class Ledger:
         mine = all(part.rows is None for part in parts)  # and not in the cache
         return self.results.lose(key) if is_gone(self.store, key, seal=mine) else []
 
-    def makes_anew(self, part: Part) -> bool:
+    def makes_anew(self, part: Part, task: int) -> bool:
         """A reader could not read a part. If it is gone, its tasks are done again: now, if the run goes on, or when it
-        is taken up again. Is it now?"""
+        is taken up again. Will this one's result be there then, or is it already?"""
         if self.attached is not None or self.stream is not None or self.session.closed or part.key is None:
             return False
         with self.session.lock:
-            if not part.lost and self.stage.links is not None:
-                self.stage.links.lose(self.stage, part.key)
-            elif not part.lost:
-                self._lose_alone(self.lose(part.key))
-            ended = self.ended
+            if not part.lost:
+                self._find_lost(part.key)
+                if part.lost and self.ended:  # all that are, so that one retry() will do
+                    for key in {other.key for other in self.results.order if other.key and not other.lost}:
+                        self._find_lost(key)
         self.session.tell(self.stage)
         self.session.pump()
-        return part.lost and not ended
+        return part.lost and (not self.ended or self.settled(task))
 
-    def _lose_alone(self, tasks: list[int]) -> None:
-        """As PlanLinks.lose, of a run that is no stage of a plan."""
+    def _find_lost(self, key: str) -> None:
+        if self.stage.links is not None:
+            self.stage.links.lose(self.stage, key)
+            return
+        tasks = self.lose(key)
         self.schedule.undo(tasks)
         if self.ended:
             return

@@ -293,7 +293,8 @@ class Run(Awaited):
         try:
             return part.values[position]
         except Exception as error:  # whatever unpickling a user's class raises
-            if isinstance(error, (MissingKey, Damaged)) and self.ledger.makes_anew(part) and self._wait_for(task):
+            gone = isinstance(error, (MissingKey, Damaged))
+            if gone and self.ledger.makes_anew(part, task) and self._wait_for(task):
                 return self._give(task)
             lost = self._results.unreadable(task, error)
             if self.ledger.errors == "raise":

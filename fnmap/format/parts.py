@@ -78,12 +78,15 @@ def is_gone(store: Store, key: str, *, seal: bool) -> bool:
     no late attempt brings it back once its tasks are in another."""
     from fnmap.format.table import read_info
 
-    try:
-        return bool(read_info(read_table(store, key)).get("split"))
-    except MissingKey:
-        return not seal or close_off(store, key) or is_gone(store, key, seal=seal)
-    except Damaged:
-        return True
+    for _ in range(2):  # a late attempt may have been quicker than the seal
+        try:
+            return bool(read_info(read_table(store, key)).get("split"))
+        except Damaged:
+            return True
+        except MissingKey:
+            if not seal or close_off(store, key):
+                return True
+    return True
 
 
 def read_table(store: Store, key: str) -> Any:
