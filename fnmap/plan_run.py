@@ -325,6 +325,8 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
     made = list[Stage]()
     edges = iter(run.plan.edges())
     results = [r.ledger.results for r in run.runs.values()]
+    in_process = session.compute.limits.in_process
+    shared = None if in_process else build.Shared(lambda: session.scratch, live_id)
     for number, planned in enumerate(run.plan.stages):
         own = [(next(edges), wire.columns) for wire in planned.wires]
         kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed
@@ -332,22 +334,26 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
         feed = kind(store, own, results, run.graph.locate, shape)
         ledger = run.runs[planned.name].ledger
         ledger.store = store
-        made.append(
-            _stage(session, planned, f"{live_id}.{number}", ledger, Durable(store, run_id, driver, number), feed)
-        )
+        keeper = Durable(store, run_id, driver, number)
+        made.append(_stage(session, planned, f"{live_id}.{number}", ledger, keeper, feed, shared))
+    if shared is not None:
+        shared.clear_with(run)
     return made
 
 
 def _stage(
-    session: Session, planned: PlannedStage, live_id: str, ledger: Any, keeper: Durable, feed: PartFeed
+    session: Session,
+    planned: PlannedStage,
+    live_id: str,
+    ledger: Any,
+    keeper: Durable,
+    feed: PartFeed,
+    shared: build.Shared | None,
 ) -> Stage:
     limits = session.compute.limits
-    shared = None if limits.in_process else build.Shared(lambda: session.scratch, live_id)
     source = NoItems() if planned.items is None else Items(planned.items, shared)
     job = build.make_job(session, planned.fn, planned.options, form="call", shared=shared)
     job = replace(job, scratch=session.scratch)
-    if shared is not None:
-        shared.clear_with(ledger)
     limits = replace(limits, chunk_s=limits.chunk_s or IN_PROCESS_S)
     schedule = planned.options.schedule(limits, stage_costs(planned))
     schedule.add(planned.count, ready=False)
