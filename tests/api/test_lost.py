@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from gates import wait_at
 
 import fnmap
 from fnmap.errors import MissingKey, ResultLost, StoreError, StoreFull
@@ -168,6 +169,33 @@ class Brimful(Fragile):
         if self.full and key.startswith("part/"):
             raise StoreFull("no space left")
         return super().create(key, body)
+
+
+def test_workers_that_lost_their_inputs_have_them_made_anew_and_a_reader_waits(tmp_path, gate):
+    pipe = gate.path
+
+    def first(x):
+        return x + 1
+
+    def stands_at(*_):
+        wait_at(pipe)
+        return 0
+
+    with fnmap.plan("p") as p:
+        source = p.map(first, range(6), chunksize=2)
+        held = p.gather(stands_at, source)
+        p.add(lambda *xs: sum(xs), *(source[at] for at in range(6)), held[0])
+    with fnmap.Session(workers=2, store=tmp_path / "store") as session:
+        run = session.run_plan(p, name="n")
+        run["first"].wait()
+        keys = sorted(key for key in committed(session.store, "n") if "/0." in key)
+        session.store.delete(keys[:1])
+        path = session.store.path(keys[1])
+        path.write_bytes(path.read_bytes()[:50])
+        assert list(run["first"]) == [1, 2, 3, 4, 5, 6]  # though the plan stands still
+        gate.open()
+        assert run.result() == 21
+        assert run.status.state == "done"
 
 
 @pytest.mark.parametrize("named", [True, False])

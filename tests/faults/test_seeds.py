@@ -71,7 +71,7 @@ def test_it_is_noticed_when_what_was_lost_is_not_made_anew(monkeypatch):
 def test_it_is_noticed_when_tasks_do_not_wait_for_what_is_made_anew(monkeypatch):
     back = Graph.back
     monkeypatch.setattr(Graph, "back", lambda self, states, lost, unread: back(self, states, lost, unread[:0]))
-    assert broken(0, 120)
+    assert broken(30, 40)
 
 
 def test_it_is_noticed_when_a_run_goes_on_after_a_full_store_as_if_nothing_had_been(monkeypatch):
