@@ -81,8 +81,8 @@ class Cached:
         """Write down where the results of this run are, that others find them. `but`: results that came of errors."""
         parts, part_of, positions, tasks = dict[str, int](), list[int](), list[int](), list[int]()
         for part in ledger.results.order:
-            if part.key is None or part.rows is not None:
-                continue  # a failure, or in the cache already
+            if part.key is None or part.rows is not None or part.lost:
+                continue  # a failure, or in the cache already, or gone
             number = parts.setdefault(part.key, len(parts))
             for at, task in enumerate(part.tasks):
                 if at not in part.failures and task not in but:

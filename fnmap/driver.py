@@ -214,8 +214,7 @@ class Driver:
                 stage.done(chunk, future)
             except Exception as error:  # the store cannot be read, or a user's class: the run ends, it never hangs
                 log.debug("the answer of chunk %d", chunk.id, exc_info=True)
-                stage.abort(error)
-                stage.end()
+                stage.doubt(chunk, error)
             twins = stage.twins(chunk)
             if stage.over and stage.sink.brief and stage.party is not None:
                 self._board.remove(stage.party)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fnmap import clock
-from fnmap.errors import RunBusy, RunError, RunNotFound, RunTakenOver, StoreError, UsageError
+from fnmap.errors import Damaged, MissingKey, RunBusy, RunError, RunNotFound, RunTakenOver, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
 from fnmap.format.payload import Frame, Ref, Values, pack, unpack
@@ -53,10 +53,10 @@ class Durable:
 
     def seal(self, chunk: Chunk) -> Report | None:
         """Keep late attempts of the chunk from committing; the report that stands if one has already."""
-        from fnmap.format.parts import close_off, read_report
+        from fnmap.format.parts import close_off, is_gone, read_report
 
-        if close_off(*self.place(chunk)):
-            return None
+        if close_off(*self.place(chunk)) or is_gone(*self.place(chunk), seal=True):
+            return None  # one that is damaged is as good as a seal
         found = read_report(*self.place(chunk))
         return None if found is None else found[1]
 
@@ -68,7 +68,10 @@ class Durable:
             values: Any = report.values or Stored(*self.place(chunk), report.ran)
             report.values = values
             return report
-        found = read_report(*self.place(chunk))
+        try:
+            found = read_report(*self.place(chunk))
+        except (Damaged, MissingKey):
+            return self.seal(chunk) or Report(0, values=Values.of_plain([]))  # it is lost: nothing of it was tried
         if found is None:
             raise RunError(f"run {self.name}: chunk {chunk.id} was closed off while it ran; attach to the run anew")
         return found[1]
@@ -278,4 +281,4 @@ def take_over(run: Run, schedule: Schedule, store: Store) -> None:
         done += [t for at, t in enumerate(tasks) if at not in report.failures]
     for _, _, parts in found_before(store, run.id):
         done += run.ledger.put_hits(parts)
-    schedule.skip(done, State.DONE)
+    schedule.skip(set(done), State.DONE)  # some may be in two parts

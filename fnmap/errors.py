@@ -8,6 +8,7 @@ FnmapError
 │   └── PlanError                    a plan's stages, names or dependencies do not fit together
 ├── StoreError                       bytes could not be read or written
 │   ├── MissingKey (KeyError)        no object at that key
+│   ├── Damaged                      the object's bytes are not those that were written
 │   ├── StoreBusy                    not now: the store is throttled or ill, and may be well in a moment
 │   │   └── StoreThrottled           it asks for fewer requests a second
 │   ├── StoreFull (OSError)          no space, or over quota
@@ -72,6 +73,10 @@ class MissingKey(StoreError, KeyError):
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0]) if self.args else ""
+
+
+class Damaged(StoreError):
+    """An object is there, and its bytes are not those that were written."""
 
 
 class StoreBusy(StoreError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fnmap.errors import RunBusy, RunCancelled, RunError, RunTakenOver
+from fnmap.errors import RunBusy, RunCancelled, RunError, RunTakenOver, StoreError
 from fnmap.format.call import Failure, Report
 from fnmap.observe.events import Event, Listener, RunEnded, RunProgressed
 from fnmap.planning.policy import Tolerate, stream_limit
@@ -145,15 +145,59 @@ class Ledger:
     def reopen(self, stage: Stage, *, resume: bool = True) -> None:
         """Take up a run that has ended: what failed is tried again. Of a plan, its links `resume` the schedules."""
         with self.session.lock:
+            stage.reopen()
             self._stage, self.attached = stage, None
             self.results.failures.clear()
             self.results.skipped.clear()
+            self.results.losses.clear()
             self.results.order[:] = [part for part in self.results.order if part.values is not NOTHING]
             self.ended, self.error, self.cancelled, self.halted_by = False, None, False, None
             self._telling_end = self._told_end = False
             stage.error, stage.over, stage.stopped = None, False, False
             if resume:
                 stage.schedule.resume()
+
+    def lose(self, key: str) -> list[int]:
+        """The tasks whose results were at that key, if it is gone from the store: they have none any more."""
+        from fnmap.format.parts import is_gone
+
+        parts = [part for part in self.results.at(key) if not part.lost]
+        if not parts or self.store is None:
+            return []
+        mine = all(part.rows is None for part in parts)  # and not in the cache
+        return self.results.lose(key) if is_gone(self.store, key, seal=mine) else []
+
+    def makes_anew(self, part: Part, task: int) -> bool:
+        """A reader could not read a part. If it is gone, its tasks are done again: now, if the run goes on, or when it
+        is taken up again. Will this one's result be there then, or is it already?"""
+        if self.attached is not None or self.stream is not None or self.session.closed or part.key is None:
+            return False
+        with self.session.lock:
+            if not part.lost:
+                self._find_lost(part.key)
+                if part.lost and self.ended:  # all that are, so that one retry() will do
+                    for key in {other.key for other in self.results.order if other.key and not other.lost}:
+                        self._find_lost(key)
+        self.session.tell(self.stage)
+        self.session.pump()
+        return part.lost and (not self.ended or self.settled(task))
+
+    def _find_lost(self, key: str) -> None:
+        if self.stage.links is not None:
+            self.stage.links.lose(self.stage, key)
+            return
+        tasks = self.lose(key)
+        self.schedule.undo(tasks)
+        if self.ended:
+            return
+        self.schedule.release(tasks)
+        if worn_out := self.results.worn_out(tasks):
+            self.stage.abort(StoreError(f"{worn_out} of {self.store!r}"))
+        self.stage.check_over()
+
+    def go_on(self) -> None:
+        """A stage of a plan that may have ended has work again."""
+        self.ended = self._telling_end = self._told_end = False
 
     def finish_telling(self) -> None:
         """Wait until a run that has ended was told to all, unless it is a mere picture of the store."""
@@ -215,7 +259,8 @@ class Ledger:
 
     def failed(self, task: int, failure: Failure) -> None:
         self.results.failures[task] = failure
-        self.results.order.append(Part([task], NOTHING, {0: failure}))  # here it came to its end
+        again = (task,) if task in self.results.lost else ()
+        self.results.order.append(Part([task], NOTHING, {0: failure}, again=again))  # here it came to its end
         self._changed.notify_all()
 
     def skipped(self, task: int) -> None:
@@ -266,7 +311,7 @@ class Ledger:
     def _end_durably(self, durable: Durable, status: Status) -> None:
         try:
             durable.end(status)
-        except RunTakenOver as error:
+        except (RunTakenOver, StoreError) as error:
             self.error = self.error or error
 
     def emit(self, event: Event) -> None:

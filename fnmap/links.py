@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fnmap.errors import StoreError
 from fnmap.format.call import Failure
 from fnmap.format.inputs import Columns, Holes, Inputs, Slot
 from fnmap.planning.flow import Flow
 from fnmap.planning.graph import Edge, Released
 from fnmap.planning.schedule import State
-from fnmap.results import Results
+from fnmap.results import MOST_LOSSES, Results
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class PartFeed:
                     part.append(-1)
                     position.append(len(errors))
                     errors.append(pickle.dumps(self._results[stage].task_error(number)))
+                else:  # it was lost after this task had been released: whoever reads it there will say so
+                    part.append(keys.setdefault(self._results[stage].lost[number], len(keys)))
+                    position.append(0)
             ends.append(len(part))
         return Slot(part, position, None if edge.ends is None else ends, columns, errors)
 
@@ -83,13 +88,15 @@ class PlanLinks:
     def __init__(self, flow: Flow, stages: Sequence[Stage], ledgers: Sequence[Ledger]) -> None:
         self.flow, self.stages, self.ledgers = flow, list(stages), list(ledgers)
         self._number = {id(stage): number for number, stage in enumerate(self.stages)}
+        self._doubted = Counter[tuple[int, int]]()  # tasks that could not read what is there, and how often
 
     def start(self) -> None:
         """Release what can start."""
         self._told(self.flow.start())
 
     def resume(self) -> None:
-        """Try again what failed, and what fell with it."""
+        """Try again what failed, and what fell with it, and make anew what was lost."""
+        self._doubted.clear()
         self._told(self.flow.resume())
 
     def settled(self, stage: Stage, tasks: Sequence[int]) -> None:
@@ -98,6 +105,52 @@ class PlanLinks:
 
     def failed(self, stage: Stage, task: int) -> None:
         self._told(self.flow.failed(self._number[id(stage)], task))
+
+    def unread(self, stage: Stage, keys: Mapping[int, str]) -> None:
+        """These tasks could not read an input each, in the part at that key. What is gone is made anew, and they run
+        after that, at no charge. What is gone time and again, or is there and yet cannot be read, ends the run."""
+        number, lost = self._number[id(stage)], dict[int, list[int]]()
+        for key in set(keys.values()):
+            if any(ledger.results.has_lost(key) for ledger in self.ledgers):
+                continue  # that is known: others have found it out
+            found = self._lose(key)
+            for source, tasks in found.items():
+                lost.setdefault(source, []).extend(tasks)
+            if not found:
+                self._doubt(number, key, [task for task, at in keys.items() if at == key])
+        self._put_back(lost, number, list(keys))
+
+    def lose(self, stage: Stage, key: str) -> bool:
+        """A reader could not read the part at that key. Is it gone? Then it is made anew, or will be when the run is
+        taken up again."""
+        lost = self._lose(key)
+        if not all(bound.over for bound in self.stages):
+            self._put_back(lost, self._number[id(stage)], [])
+            self.check_over()
+            return bool(lost)
+        for number, tasks in lost.items():
+            self.flow.schedules[number].undo(tasks)
+        return bool(lost)
+
+    def _lose(self, key: str) -> dict[int, list[int]]:
+        """The tasks by stage whose results were at that key, if it is gone."""
+        found = {number: ledger.lose(key) for number, ledger in enumerate(self.ledgers)}
+        return {number: tasks for number, tasks in found.items() if tasks}
+
+    def _put_back(self, lost: Mapping[int, Sequence[int]], number: int, unread: Sequence[int]) -> None:
+        for source, tasks in lost.items():
+            self.stages[source].over = False
+            self.ledgers[source].go_on()
+            if worn_out := self.ledgers[source].results.worn_out(tasks):
+                self.stages[source].abort(StoreError(f"{worn_out} of {self.ledgers[source].store!r}"))
+        self._told(self.flow.back(lost, (number, unread)))
+
+    def _doubt(self, number: int, key: str, tasks: Sequence[int]) -> None:
+        """These tasks could not read what the driver can."""
+        self._doubted.update((number, task) for task in tasks)
+        if max(self._doubted[number, task] for task in tasks) > MOST_LOSSES:
+            where = f"{key!r} of {self.ledgers[number].store!r}"
+            self.stages[number].abort(StoreError(f"workers cannot read {where}, though it is there"))
 
     def halt(self) -> None:
         for stage in self.stages:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fnmap import build
 from fnmap.durable import Durable, stored_parts
 from fnmap.durable_plan import begin_plan
-from fnmap.errors import PlanError, RunTakenOver, TaskError
+from fnmap.errors import PlanError, RunTakenOver, StoreError, TaskError
 from fnmap.format import keys
 from fnmap.ledger import Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
@@ -46,7 +46,7 @@ class PlanRun(Awaited):
         self.session = self._session = session
         self.cached: dict[int, Cached] = {}  # the cache's side of stages, by number
         self._bar: Any = None
-        self._ended = 0
+        self._told_end = False
         for stage in plan.stages:
             run = Run(session, f"{run_id}/{stage.name}", build.label(stage.fn), errors)
             run.owner = self
@@ -107,7 +107,9 @@ class PlanRun(Awaited):
         for run in self.runs.values():
             if not run.wait(None if until is None else max(0.0, until - time.monotonic())):
                 return False
-        return True
+        if all(run.ledger.ended for run in self.runs.values()):
+            return True
+        return self.wait(None if until is None else max(0.0, until - time.monotonic()))  # some had to go on
 
     # -- state ---------------------------------------------------------------------------------------
 
@@ -146,7 +148,10 @@ class PlanRun(Awaited):
         if take_up is None and self.durable is not None:
             self.durable.reopen(self, self.session)
         stages = [run.ledger.stage for run in self.runs.values()] if take_up is None else take_up()
-        self.take_up, self._ended = None, 0  # only now: another may have been the driver
+        with self._session.lock:
+            for stage in stages:
+                stage.reopen()  # before any of them goes on: the store may refuse
+        self.take_up, self._told_end = None, False  # only now: another may have been the driver
         for run, stage in zip(self.runs.values(), stages, strict=True):
             run.ledger.reopen(stage, resume=False)
         if take_up is not None or self.links is None:
@@ -206,7 +211,7 @@ class PlanRun(Awaited):
         sound = np.zeros(self.graph.total, bool)
         for run, first in zip(self.runs.values(), self.graph.first, strict=False):
             for part in run.ledger.results.order:
-                if part.rows is not None:
+                if part.rows is not None and not part.lost:
                     sound[np.asarray(part.tasks) + first] = True
         return sound
 
@@ -218,18 +223,18 @@ class PlanRun(Awaited):
 
     def _stage_ended(self) -> None:
         with self._session.lock:
-            self._ended += 1
-            over = self._ended == len(self.runs)
-        if not over:
-            return
+            over = all(run.ledger.ended for run in self.runs.values())  # one that had may have gone on
+            if self._told_end or not over:
+                return
+            self._told_end = True
         status = self.status
         if self.cached:
             self._write_cache()
         if self.durable is not None:
             try:
                 self.durable.end(status)
-            except RunTakenOver as error:
-                self.last.ledger.error = error
+            except (RunTakenOver, StoreError) as error:
+                self.last.ledger.error = self.last.ledger.error or error
             self.durable.live = None
         if self._bar is not None:
             self._bar(RunEnded(self.id, status.state, status.done, status.failed))
@@ -301,7 +306,7 @@ def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
     for _, number, parts in found_before(store, run.id):
         done[number] += runs[number].ledger.put_hits(parts)
     for stage, tasks_done in zip(stages, done, strict=True):
-        stage.schedule.skip(tasks_done, State.DONE)
+        stage.schedule.skip(set(tasks_done), State.DONE)  # some are in two parts
 
 
 def begin_driving(run: PlanRun, session: Session, stages: Sequence[Stage]) -> None:
@@ -321,6 +326,8 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
     made = list[Stage]()
     edges = iter(run.plan.edges())
     results = [r.ledger.results for r in run.runs.values()]
+    in_process = session.compute.limits.in_process
+    shared = None if in_process else Shared(lambda: session.scratch, live_id)
     for number, planned in enumerate(run.plan.stages):
         own = [(next(edges), wire.columns) for wire in planned.wires]
         kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed
@@ -328,22 +335,26 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
         feed = kind(store, own, results, run.graph.locate, shape)
         ledger = run.runs[planned.name].ledger
         ledger.store = store
-        made.append(
-            _stage(session, planned, f"{live_id}.{number}", ledger, Durable(store, run_id, driver, number), feed)
-        )
+        keeper = Durable(store, run_id, driver, number)
+        made.append(_stage(session, planned, f"{live_id}.{number}", ledger, keeper, feed, shared))
+    if shared is not None:
+        shared.clear_with(run)
     return made
 
 
 def _stage(
-    session: Session, planned: PlannedStage, live_id: str, ledger: Any, keeper: Durable, feed: PartFeed
+    session: Session,
+    planned: PlannedStage,
+    live_id: str,
+    ledger: Any,
+    keeper: Durable,
+    feed: PartFeed,
+    shared: Shared | None,
 ) -> Stage:
     limits = session.compute.limits
-    shared = None if limits.in_process else Shared(lambda: session.scratch, live_id)
     source = NoItems() if planned.items is None else Items(planned.items, shared)
     job = build.make_job(session, planned.fn, planned.options, form="call", shared=shared)
     job = replace(job, scratch=session.scratch)
-    if shared is not None:
-        shared.clear_with(ledger)
     limits = replace(limits, chunk_s=limits.chunk_s or IN_PROCESS_S)
     schedule = planned.options.schedule(limits, stage_costs(planned))
     schedule.add(planned.count, ready=False)

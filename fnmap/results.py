@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import pickle
 from array import array
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from fnmap.errors import MissingKey, ResultLost, ResultsReleased, TaskError, TaskPoisoned, TaskTimeout, UpstreamFailed
+from fnmap.errors import (
+    Damaged,
+    MissingKey,
+    ResultLost,
+    ResultsReleased,
+    TaskError,
+    TaskPoisoned,
+    TaskTimeout,
+    UpstreamFailed,
+)
 from fnmap.format.call import Failure
 from fnmap.stage import Part
 from fnmap.storage.base import Store
+
+MOST_LOSSES = 3  # of one result: then the store is no place for it
 
 _KINDS: dict[str, type[TaskError]] = {
     "timeout": TaskTimeout,
     "poisoned": TaskPoisoned,
     "upstream": UpstreamFailed,
+    "input": UpstreamFailed,
     "lost": ResultLost,
     "raised": TaskError,
 }
@@ -32,6 +46,8 @@ class Results:
         self.released = 0  # tasks before this one are gone
         self.order: list[Part] = []  # as they arrived
         self.dropped = False
+        self.lost: dict[int, str] = {}  # tasks whose results were, at some time: the last key at which they were
+        self.losses = Counter[int]()  # how often, since the run was begun or taken up again
         self._parts: dict[int, Part] = {}
         self._next = 0
         self._left = 0  # tasks before this one are left to the store
@@ -46,6 +62,8 @@ class Results:
         number = self._next
         self._next += 1
         self._parts[number] = part
+        if self.lost:
+            part.again = self.lost.keys() & set(part.tasks)
         tasks, base = part.tasks, self.released
         if isinstance(tasks, range) and not part.failures:
             self._where[tasks.start - base : tasks.stop - base] = array("i", [number]) * len(tasks)
@@ -53,6 +71,34 @@ class Results:
         for position, task in enumerate(tasks):
             if position not in part.failures:
                 self._where[task - base] = number
+
+    def worn_out(self, tasks: Sequence[int]) -> str:
+        """What to say of a store that has lost one of these results too often; else nothing."""
+        task = max(tasks, key=self.losses.__getitem__, default=-1)
+        if (times := self.losses[task]) <= MOST_LOSSES:
+            return ""
+        return f"the result of task {task} of {self.function} was lost {times} times, the last at {self.lost[task]!r}"
+
+    def has_lost(self, key: str) -> bool:
+        """Is it known that what was at that key is gone?"""
+        return any(part.lost for part in self.at(key))
+
+    def at(self, key: str) -> list[Part]:
+        """The parts at that key: several, if they are of the cache."""
+        return [part for part in self._parts.values() if part.key == key]
+
+    def lose(self, key: str) -> list[int]:
+        """What is at that key is gone: the tasks whose results were there, which have none now."""
+        tasks = list[int]()
+        for number, part in self._parts.items():
+            if part.key == key and not part.lost:
+                part.lost = True
+                tasks += [task for task in part.tasks if self._where[task - self.released] == number]
+        for task in tasks:
+            self._where[task - self.released] = -1
+            self.lost[task] = key
+        self.losses.update(tasks)
+        return tasks
 
     def has(self, task: int) -> bool:
         """Is this task's result, or its failure, there?"""
@@ -88,8 +134,15 @@ class Results:
 
     def unreadable(self, task: int, error: Exception) -> ResultLost:
         """The error for a result that was computed but does not load in this process."""
-        if isinstance(error, MissingKey):
-            why = "it is gone from the store. That of a run without a name goes with its session: give the run a name="
+        if isinstance(error, (MissingKey, Damaged)):
+            gone = "it is gone from the store" if isinstance(error, MissingKey) else "it was damaged in the store"
+            mend = (
+                "retry() makes it anew"
+                if task in self.lost
+                else "That of a run without a name goes with its session: give the run a name=. Of a run of another"
+                " process, attach to it anew: retry() makes it anew then"
+            )
+            why = f"{gone} ({error}). {mend}"
             return ResultLost(f"task {task} of {self.function}: its result cannot be read: {why}", index=task)
         what = f"{type(error).__name__}: {error}"
         return ResultLost(
@@ -186,6 +239,7 @@ _VERBS = {
     "timeout": "was killed: it",
     "poisoned": "killed every worker that tried it:",
     "upstream": "was not run:",
+    "input": "was not run, since an input is gone from the store:",
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
-from fnmap.errors import NotPicklable, ResultsReleased, TaskError
+from fnmap.errors import Damaged, MissingKey, NotPicklable, ResultsReleased, TaskError
 from fnmap.ledger import NOTHING, Errors, Ledger, Status
 from fnmap.stage import Part, Stage
 
@@ -102,6 +102,8 @@ class Run(Awaited):
 
     def _pairs(self, part: Part) -> Iterator[tuple[int, Any]]:
         for position, task in enumerate(part.tasks):
+            if task in part.again:
+                continue  # it was given when the part that was lost had its turn
             if position not in part.failures:
                 yield task, self._load(part, position, task)
             elif part.values is NOTHING and self.ledger.errors != "skip":
@@ -165,7 +167,7 @@ class Run(Awaited):
         return self.table().to_pandas()
 
     def _stored(self) -> list[Part]:
-        return [part for part in self._results.order if part.key is not None]
+        return [part for part in self._results.order if part.key is not None and not part.lost]
 
     def _complete(self) -> None:
         """Wait for the end, and raise unless there is a result, or a failure that may stand, for each item."""
@@ -291,6 +293,9 @@ class Run(Awaited):
         try:
             return part.values[position]
         except Exception as error:  # whatever unpickling a user's class raises
+            gone = isinstance(error, (MissingKey, Damaged))
+            if gone and self.ledger.makes_anew(part, task) and self._wait_for(task):
+                return self._give(task)
             lost = self._results.unreadable(task, error)
             if self.ledger.errors == "raise":
                 raise lost from error

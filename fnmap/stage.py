@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -32,6 +32,8 @@ class Part:
     failures: dict[int, Failure]
     key: str | None = None  # where it is committed
     rows: Sequence[int] | None = None  # positions there, if not those of `tasks`: some results of another run
+    lost: bool = False  # it is gone from the store: its results are made anew
+    again: Collection[int] = ()  # tasks whose results were there before, and were lost
     given: bool = False  # to whoever reads the run
     _places: dict[int, int] | None = None
 
@@ -103,6 +105,14 @@ class Links(Protocol):
 
     def settled(self, stage: Stage, tasks: Sequence[int]) -> None: ...
     def failed(self, stage: Stage, task: int) -> None: ...
+    def unread(self, stage: Stage, keys: Mapping[int, str]) -> None:
+        """These tasks could not read an input each, in the part at that key."""
+        ...
+
+    def lose(self, stage: Stage, key: str) -> bool:
+        """A part of the stage cannot be read. Is it gone? Then it will be made anew."""
+        ...
+
     def halt(self) -> None:
         """Start nothing more of any stage."""
         ...
@@ -128,6 +138,7 @@ class Stage:
         self.over = self.stopped = False
         self.running: dict[tuple[int, int], tuple[Call, Future[Report]]] = {}  # by chunk and attempt
         self._keeper, self._feed = keeper, feed
+        self._doubtful: list[Chunk] = []  # the store failed, so it is not known if they are committed
         self.links: Links | None = None
         self.party: Party | None = None  # of its session's board
 
@@ -168,6 +179,8 @@ class Stage:
             self._accept(chunk, standing)  # it had committed before it died
         elif error is None:
             report = future.result()
+            if report.fault is not None:
+                raise report.fault
             self._accept(chunk, self._keeper.standing(chunk, report) if self._keeper else report)
         else:
             self._fault(chunk, error)
@@ -209,6 +222,29 @@ class Stage:
         self.schedule.refused(chunk)
         self.abort(error)
 
+    def doubt(self, chunk: Chunk, error: BaseException) -> None:
+        """What has become of a call cannot be found out, or kept; the run cannot go on."""
+        if self.schedule.is_live(chunk):
+            self.schedule.refused(chunk)
+            self._doubtful.append(chunk)
+        self.abort(error)
+        self.check_over()
+        self.end()
+
+    def reopen(self) -> None:
+        """The run is about to be taken up again. Raises what the store does."""
+        while self._doubtful and self._keeper is not None:
+            chunk = self._doubtful[-1]
+            standing = self._keeper.seal(chunk)
+            self._doubtful.pop()
+            if standing is None:
+                continue
+            part = Part(chunk.tasks[: standing.ran], self._values(standing), standing.failures, self._key(chunk))
+            self.sink.arrived(part, standing)
+            for at, task in enumerate(part.tasks):
+                if at not in part.failures:
+                    self.schedule.fell(task, State.DONE)
+
     def abort(self, error: BaseException) -> None:
         """Start nothing more, for this reason."""
         self.error = self.error or error
@@ -228,20 +264,27 @@ class Stage:
 
     def _accept(self, chunk: Chunk, report: Report) -> None:
         now = clock.now()
-        failed = {at: f.retryable for at, f in report.failures.items()}
+        unread = {chunk.tasks[at]: f.message for at, f in report.failures.items() if f.kind == "input"}
+        failed = {at: f.retryable for at, f in report.failures.items() if f.kind != "input"}
         call_s = report.stats.get("fetch_s", 0.0) + report.stats.get("commit_s", 0.0)
-        final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now, call_s=call_s)
-        key = self._keeper.place(chunk)[1] if self._keeper else None
-        part = Part(chunk.tasks[: report.ran], self._values(report), report.failures, key)
+        back = [at for at, f in report.failures.items() if f.kind == "input"] if unread else ()
+        final = self.schedule.reported(chunk, report.ran, report.seconds, failed, now, call_s=call_s, unread=back)
+        part = Part(chunk.tasks[: report.ran], self._values(report), report.failures, self._key(chunk))
         self.sink.arrived(part, report)
         positions = dict(zip(chunk.tasks, range(report.ran), strict=False)) if final else {}
         for task in final:
             failure = report.failures[positions[task]]
             self._fail(task, replace(failure, attempts=self.schedule.tries(task)))
         state = self.schedule.state
-        self.source.settled(part.tasks if not failed else [t for t in part.tasks if state[t] >= State.DONE])
+        whole = not report.failures
+        self.source.settled(part.tasks if whole else [t for t in part.tasks if state[t] >= State.DONE])
         if self.links is not None:
-            self.links.settled(self, part.tasks if not failed else [t for t in part.tasks if state[t] == State.DONE])
+            self.links.settled(self, part.tasks if whole else [t for t in part.tasks if state[t] == State.DONE])
+            if unread:
+                self.links.unread(self, unread)
+
+    def _key(self, chunk: Chunk) -> str | None:
+        return self._keeper.place(chunk)[1] if self._keeper else None
 
     def _values(self, report: Report) -> Values:
         if report.values is not None:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from itertools import islice, starmap
 from typing import Any
 
+from fnmap.errors import StoreError
 from fnmap.format.call import Call, Failure, Form, Job, Report
+from fnmap.format.inputs import InputLost
 from fnmap.format.payload import Values, load, pack
 from fnmap.format.travel import dump_exception, to_client
 from fnmap.storage.base import create_parts, open_object
@@ -106,7 +108,11 @@ class Worker:
         if call.commit is not None:
             from fnmap.format.parts import commit  # pyarrow: only durable runs pay for it
 
-            report.committed = commit(call, laps.out, report)
+            try:
+                report.committed = commit(call, laps.out, report)
+            except StoreError as error:  # no room, no permission: it is not the tasks' fault, nor this worker's
+                ours = type(error).__module__ == StoreError.__module__
+                return Report(0, values=Values.of([], to_client), fault=error if ours else StoreError(repr(error)))
         if report.values.nbytes > call.inline_bytes:
             self._spill(call, report, report.values.frames())
         return report
@@ -182,6 +188,9 @@ class _Laps:
                 raise RuntimeError("the function raised StopIteration")
         except self.worker.fatal:
             raise
+        except InputLost as lost:  # out of the items, not of the function
+            self.failures[len(out)] = Failure("input", lost.key, traceback=lost.why)
+            out.append(None)
         except BaseException as error:  # a task may raise anything, SystemExit too; it is the task's own
             self.failures[len(out)] = self._describe(error, len(out))
             out.append(None)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fnmap.errors import StoreError
 from fnmap.format.inputs import Inputs, Resolved
 from fnmap.format.levels import DEFAULT, Levels
 from fnmap.format.payload import Buffer, Frame, Ref, Values, is_pickle, pack, unpack
@@ -120,7 +121,8 @@ def _sent_items(sent: Sequence[Frame], scratch: Store | None) -> Values:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a task has no result. `kind`: "raised", "lost" (the result cannot travel), "timeout", "poisoned".
+    """Why a task has no result. `kind`: "raised", "lost" (the result cannot travel), "timeout", "poisoned", "upstream",
+    or "input": a part that has an argument of it cannot be read, and its key is the message.
 
     `exception` is pickled, or the object itself when it never left the process, or None.
     """
@@ -150,6 +152,7 @@ class Report:
     spilled: str | None = None
     committed: str | None = None  # "won", "lost" (someone else's result stands), or None
     stats: dict[str, Any] = field(default_factory=dict)
+    fault: StoreError | None = None  # why the results could not be committed: nothing of the call counts
 
     @property
     def seconds(self) -> float:
@@ -160,7 +163,7 @@ class Report:
         """The report as parts of one message: a single pickle where that will do, else frames."""
         counts, seconds = array("q", [n for n, _ in self.laps]), array("d", [s for _, s in self.laps])
         failures = {at: _plain(f) for at, f in self.failures.items()}
-        head = (self.ran, failures, counts, seconds, self.spilled, self.committed, self.stats)
+        head = (self.ran, failures, counts, seconds, self.spilled, self.committed, self.stats, self.fault)
         compact = self.values.compact() if self.values is not None else None
         if self.values is None or compact is not None:
             return [pickle.dumps((head, compact), 5)]
@@ -171,13 +174,13 @@ class Report:
         """The report; its values are loaded only when they are asked for."""
         frames = [message] if is_pickle(message) else unpack(message)
         head, compact = pickle.loads(frames[0])  # type: ignore[arg-type]
-        ran, failures, counts, seconds, spilled, committed, stats = head
+        ran, failures, counts, seconds, spilled, committed, stats, fault = head
         values = Values(*compact) if compact else None
         if len(frames) > 1:
             values = Values.from_frames(frames[1:], _no_ref)
         laps = list(zip(counts, seconds, strict=True))
         kept = {at: Failure(*fields) for at, fields in failures.items()} if failures else {}
-        return cls(ran, kept, laps, values, spilled, committed, stats)
+        return cls(ran, kept, laps, values, spilled, committed, stats, fault)
 
 
 def _no_ref(key: str) -> memoryview:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fnmap.errors import Damaged, MissingKey
 from fnmap.format.parameters import arguments
 from fnmap.format.payload import Values
 from fnmap.storage.base import Store
@@ -59,6 +60,14 @@ class Inputs:
     holes: Holes = False
 
 
+class InputLost(Exception):
+    """An argument of a task cannot be had: the part at `key` is gone or damaged. Only the driver is told."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key, self.why = key, why
+
+
 class Resolved:
     """The arguments of each task of a call: its own items with the results that they take. As `Values`."""
 
@@ -76,7 +85,7 @@ class Resolved:
         return map(self.__getitem__, range(self._length))
 
     def __getitem__(self, at: int) -> Any:
-        """The (args, kwargs) of one task."""
+        """The (args, kwargs) of one task. Raises InputLost."""
         inputs = self._inputs
         own = self._items[at] if len(self._items) else ()
         if inputs.holes == "parameters":
@@ -110,13 +119,27 @@ class _Parts(dict[int, Any]):
         if part < 0:
             values: Any = _Pickled(self._slot.errors)
         else:
-            values, size = read_values(self._inputs.store, self._inputs.keys[part], self._slot.columns)
+            key, size = self._inputs.keys[part], 0
+            try:
+                values, size = read_values(self._inputs.store, key, self._slot.columns)
+            except (MissingKey, Damaged) as error:
+                values = _Gone(key, str(error))  # that is known now for all tasks of the call
             if (whole := self._bytes + size) > KEPT_BYTES:
                 self.clear()
                 whole = size
             self._bytes = whole
         self[part] = values
         return values
+
+
+class _Gone:
+    """What there is of a part that cannot be read."""
+
+    def __init__(self, key: str, why: str) -> None:
+        self._key, self._why = key, why
+
+    def __getitem__(self, at: int) -> Any:
+        raise InputLost(self._key, self._why)
 
 
 KEPT_BYTES = 256 << 20  # of parts as they are stored

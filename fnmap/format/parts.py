@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fnmap.errors import ResultLost
+from fnmap.errors import Damaged, MissingKey, ResultLost
 from fnmap.format import small
 from fnmap.format.call import Call, Failure, Report
 from fnmap.format.travel import whole_home
@@ -73,6 +73,22 @@ def close_off(store: Store, key: str) -> bool:
     return store.create(key, _parquet((), [], {}, {"split": True}))
 
 
+def is_gone(store: Store, key: str, *, seal: bool) -> bool:
+    """Is the part at that key missing, damaged or closed off? With `seal`, one that is missing is closed off, so that
+    no late attempt brings it back once its tasks are in another."""
+    from fnmap.format.table import read_info
+
+    for _ in range(2):  # a late attempt may have been quicker than the seal
+        try:
+            return bool(read_info(read_table(store, key)).get("split"))
+        except Damaged:
+            return True
+        except MissingKey:
+            if not seal or close_off(store, key):
+                return True
+    return True
+
+
 def read_table(store: Store, key: str) -> Any:
     """The Arrow table of a part."""
     from fnmap.format.table import from_parquet
@@ -82,14 +98,22 @@ def read_table(store: Store, key: str) -> Any:
 
 def read_values(store: Store, key: str, chosen: str | tuple[str, ...] | None) -> tuple[Sequence[Any], int]:
     """The values of a part by position, and the bytes that it has; or some columns of them, which are not counted. One
-    that cannot be read raises ResultLost when it is asked for."""
+    that cannot be read raises ResultLost when it is asked for; a part that cannot, MissingKey or Damaged."""
     if chosen is not None:
         from fnmap.format.table.select import select
 
-        return select(open_object(store, key), chosen), 0
+        values = select(open_object(store, key), chosen)
+        if not values:
+            raise MissingKey(CLOSED_OFF.format(key))
+        return values, 0
     _, decoded, size = _sized(store, key)
+    if decoded.info.get("split"):
+        raise MissingKey(CLOSED_OFF.format(key))
     stored: Any = Stored(store, key, len(decoded.values))
     return stored if decoded.failures else decoded.values, size
+
+
+CLOSED_OFF = "{!r} has been closed off: what was there was lost"
 
 
 class Stored:
@@ -109,6 +133,8 @@ class Stored:
 
     def __getitem__(self, at: int) -> Any:
         decoded = _decoded(self.store, self.key)
+        if decoded.info.get("split"):
+            raise MissingKey(CLOSED_OFF.format(self.key))
         if at in decoded.failures:
             raise ResultLost(decoded.failures[at].message)
         return decoded.values[at]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from fnmap.planning.graph import Graph, Released
 from fnmap.planning.schedule import Schedule, State
@@ -26,6 +28,20 @@ class Flow:
     def failed(self, stage: int, task: int) -> Released:
         """This task of the stage has failed for good."""
         return self._carry_out(self.graph.failed(stage, task))
+
+    def back(self, lost: Mapping[int, Sequence[int]], unread: tuple[int, Sequence[int]]) -> Released:
+        """Results that are lost, by stage, and the tasks of a stage that found that out: all of them wait again."""
+        for stage, tasks in lost.items():
+            self.schedules[stage].undo(tasks)
+        first, (stage, mine) = self.graph.first, unread
+        gone = [np.asarray(tasks, np.int64) + first[number] for number, tasks in lost.items()]
+        return self._carry_out(
+            self.graph.back(
+                [schedule.state for schedule in self.schedules],
+                np.concatenate([np.zeros(0, np.int64), *gone]),
+                np.asarray(mine, np.int64) + first[stage],
+            )
+        )
 
     def resume(self) -> Released:
         """Try again what failed, and what fell with it."""

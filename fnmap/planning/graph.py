@@ -84,7 +84,7 @@ class Graph:
                 self._alone[self.first[edge.target] : self.first[edge.target + 1]] = True
         self._missing = np.zeros(self.total, np.int32)
         self._absent: dict[int, list[int]] = {}  # inputs of a task that failed and are done without
-        self._over = np.zeros(self.total, bool)
+        self._over = np.zeros(self.total, bool)  # released or settled: what becomes of inputs is no matter any more
         self._needs = np.bincount(self._consumers, minlength=self.total).astype(np.int32)
         order = np.argsort(self._inputs, kind="stable") if not _sorted(self._inputs) else None
         per_task = np.bincount(self._inputs, minlength=self.total)
@@ -103,12 +103,13 @@ class Graph:
         state = np.zeros(self.total, np.uint8)
         if states is not None:
             state[:] = np.frombuffer(b"".join(states), np.uint8)
-        self._over = state >= State.DONE
+        self._over = state != State.WAITING  # what runs is out already
         self._missing = self._needs.copy()
         self._absent = {}
         done = np.flatnonzero(state == State.DONE)
         np.subtract.at(self._missing, self._consumers_at(done), 1)
-        ready = np.flatnonzero((self._missing == 0) & (state == State.WAITING))  # what runs is out already
+        ready = np.flatnonzero((self._missing == 0) & ~self._over)
+        self._over[ready] = True
         released = Released(self._by_stage(ready))
         for task in np.flatnonzero((state == State.FAILED) | (state == State.SKIPPED)).tolist():
             self._fall(task, released)
@@ -134,6 +135,7 @@ class Graph:
         skipped = [t for t in ready.tolist() if self._skips(t, released)] if self._absent else []
         if skipped:
             ready = np.setdiff1d(ready, skipped)
+        self._over[ready] = True
         released.ready += self._by_stage(ready)
         for task in skipped:
             self._fall(task, released)
@@ -145,6 +147,28 @@ class Graph:
         at = self._firsts[stage] + task
         self._over[at] = True
         self._fall(at, released)
+        return released
+
+    def back(self, states: Sequence[bytearray], lost: Ints, unread: Ints) -> Released:
+        """Tasks, numbered through, that wait again: those whose results are `lost`, and those that found an input to be
+        so. `states` are those of all, these among them. Others that were released before have their inputs, as far as
+        is known."""
+        state = np.frombuffer(b"".join(states), np.uint8)
+        np.add.at(self._missing, self._consumers_at(lost), 1)
+        back = np.unique(np.concatenate([lost, unread]))
+        self._over[back] = False
+        edges = np.flatnonzero(np.isin(self._consumers, back))
+        inputs, targets = self._inputs[edges], self._consumers[edges]
+        self._missing[back] = np.bincount(targets[state[inputs] != State.DONE], minlength=self.total)[back]
+        ready = back[self._missing[back] == 0]
+        self._over[ready] = True
+        released = Released(self._by_stage(ready))
+        for task in back.tolist():
+            self._absent.pop(task, None)
+        failed = (state[inputs] == State.FAILED) | (state[inputs] == State.SKIPPED)
+        for target, source in zip(targets[failed].tolist(), inputs[failed].tolist(), strict=True):
+            if not self._over[target] and self._lacks(target, source, released):
+                self._fall(target, released)
         return released
 
     def fronts(self) -> Iterator[list[tuple[int, Sequence[int]]]]:
@@ -209,24 +233,27 @@ class Graph:
         todo = [at]
         while todo:
             source = todo.pop()
-            for target in self._consumers_at(slice(source, source + 1)).tolist():
-                if self._over[target]:
-                    continue
-                stage, task = self.locate(target)
-                rule = self.upstream[stage]
-                if rule == "fail":
-                    self._over[target] = True
-                    released.failed.append((stage, task, *self.locate(source)))
-                    todo.append(target)
-                    continue
-                self._missing[target] -= 1
-                if rule == "skip":
-                    self._absent.setdefault(target, []).append(source)
-                if self._missing[target] == 0:
-                    if self._skips(target, released):
-                        todo.append(target)
-                    else:
-                        released.ready.append((stage, range(task, task + 1)))
+            targets = self._consumers_at(slice(source, source + 1)).tolist()
+            todo += [t for t in targets if not self._over[t] and self._lacks(t, source, released)]
+
+    def _lacks(self, target: int, source: int, released: Released) -> bool:
+        """An input of a task has no result, and will have none. Does the task fall with it?"""
+        stage, task = self.locate(target)
+        rule = self.upstream[stage]
+        if rule == "fail":
+            self._over[target] = True
+            released.failed.append((stage, task, *self.locate(source)))
+            return True
+        self._missing[target] -= 1
+        if rule == "skip":
+            self._absent.setdefault(target, []).append(source)
+        if self._missing[target] > 0:
+            return False
+        if self._skips(target, released):
+            return True
+        self._over[target] = True
+        released.ready.append((stage, range(task, task + 1)))
+        return False
 
     def _skips(self, target: int, released: Released) -> bool:
         """Is the task skipped, now that all its inputs are settled?"""

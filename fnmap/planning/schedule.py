@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
@@ -112,22 +112,38 @@ class Schedule:
         left = self._fresh.drain()
         self._fresh.push([t for t in left if self.state[t] == State.WAITING] if len(left) else left)
 
+    def undo(self, tasks: Iterable[int]) -> None:
+        """The results of these tasks, which were done, are lost: they wait until they are released again."""
+        for task in tasks:
+            self._move(task, State.WAITING)
+
     def fell(self, task: int, state: State) -> None:
         """A task that was not released will not run: what it depends on has failed."""
         self._move(task, state)
 
     def reported(
-        self, chunk: Chunk, ran: int, seconds: float, failed: dict[int, bool], now: float, *, call_s: float = 0.0
+        self,
+        chunk: Chunk,
+        ran: int,
+        seconds: float,
+        failed: dict[int, bool],
+        now: float,
+        *,
+        call_s: float = 0.0,
+        unread: Collection[int] = (),
     ) -> list[int]:
         """The first `ran` tasks of the chunk were tried, in so many seconds, and `call_s` went by around them.
-        `failed`: position -> may it be retried.
+        `failed`: position -> may it be retried. `unread`: positions that found an input to be lost, which wait
+        again at no charge until they are released.
 
         Returns the tasks whose failure is final. Those not tried go back to the front of the queue.
         """
         self._end(chunk)
         self._learn(chunk.tasks[:ran], seconds, call_s)
         final = [p for p, retryable in failed.items() if not self._retry(chunk, p, retryable, now)]
-        self._settle(chunk.tasks[:ran], failed, final)
+        self._settle(chunk.tasks[:ran], {**failed, **dict.fromkeys(unread, True)} if unread else failed, final)
+        for position in unread:
+            self._move(chunk.tasks[position], State.WAITING)
         self._return(chunk.tasks[ran:])
         return [chunk.tasks[p] for p in final]
 

@@ -22,10 +22,11 @@ from unittest.mock import patch
 
 from fnmap import clock
 from fnmap.compute.base import Limits
-from fnmap.errors import CallTimeout, StoreBusy, Throttled, WorkerLost
+from fnmap.errors import CallTimeout, StoreBusy, StoreFull, Throttled, WorkerLost
 from fnmap.format.call import Call, Report
 from fnmap.session import Session
 from fnmap.storage.base import Buffer, Store
+from fnmap.storage.checks import flat
 from fnmap.storage.memory import MemoryStore
 from fnmap.storage.retrying import Retrying
 from fnmap.testing.stores import FaultyStore
@@ -53,6 +54,10 @@ class Weather:
     slow: float = 0.0  # it takes a hundred times as long
     tells_where: float = 0.5  # of a death, that the compute knows which task it was at
     store: float = 0.0  # a request fails, half of the times after it took effect
+    gone: float = 0.0  # a committed part is deleted some time later
+    flipped: float = 0.0  # a bit of one changes
+    torn: float = 0.0  # the end of one never reached the disk, since the machine died
+    full: float = 0.0  # there is no room in any store for a while, as a chance of each thing that happens
     clock_jumps: float = 0.0  # the machine was asleep for an hour
 
 
@@ -66,6 +71,8 @@ class Storm:
         self.believed_alive: set[str] = set()
         self.happened: Counter[str] = Counter()
         self.losses: Counter[Any] = Counter()  # of innocent items: not so many that they are taken for poison
+        self.spoilt: set[str] = set()  # parts that were lost or damaged
+        self.full_until = 0.0
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._patches: list[Any] = []
@@ -120,6 +127,29 @@ class Storm:
     def at(self, delay_s: float, event: Callable[[], object]) -> None:
         heapq.heappush(self._events, (self.now + delay_s, next(self._order), event))
 
+    def committed(self, memory: MemoryStore, key: str, body: bytes) -> bytes:
+        """A part is about to be committed: what reaches the disk of it. Something may become of it later."""
+        if b'"split": true' in body or key in self.spoilt or len(self.spoilt) >= MOST_SPOILT:
+            return body
+        if self.chance(self.weather.gone, "a part is deleted"):
+            self._spoil(key, lambda: memory.delete([key]))
+        elif self.chance(self.weather.flipped, "a bit of a part flips"):
+            self._spoil(key, lambda: memory.put(key, self._flip(body)))
+        elif self.chance(self.weather.torn, "a part is torn"):
+            self.spoilt.add(key)
+            return body[: self.dice.randrange(len(body))]
+        return body
+
+    def _spoil(self, key: str, how: Callable[[], object]) -> None:
+        self.spoilt.add(key)
+        self.at(self.dice.expovariate(0.3), how)
+
+    def _flip(self, body: bytes) -> bytes:
+        """A bit of the results, which have checksums, in the place of which nobody else could write."""
+        footer = int.from_bytes(body[-8:-4], "little") + 8
+        at = self.dice.randrange(4, len(body) - footer)
+        return body[:at] + bytes([body[at] ^ 1 << self.dice.randrange(8)]) + body[at + 1 :]
+
     def play(self, steps: int = 1_000_000) -> bool:
         """Let happen what does, at most so many events. Is there more to come?"""
         for _ in range(steps):
@@ -129,6 +159,8 @@ class Storm:
             self.now = max(self.now, when)
             if self.chance(self.weather.clock_jumps, "the clock jumps"):
                 self.now += 3600
+            if self.chance(self.weather.full, "no room in the stores"):
+                self.full_until = self.now + self.dice.expovariate(0.1)
             event()
         return bool(self._events)
 
@@ -216,7 +248,7 @@ class StormCompute:
 
 class StormStore:
     """A handle on a store in the memory of a world, which can be pickled. Nothing under part/ is ever written twice
-    or deleted: that would be told at once."""
+    or deleted by who runs there, which would be told at once; the weather may spoil it."""
 
     def __init__(self, seed: int, name: str) -> None:
         self.seed, self.name = seed, name
@@ -230,10 +262,20 @@ class StormStore:
 
     def put(self, key: str, body: Buffer) -> None:
         assert not key.startswith("part/"), f"{key} is put, not created"
+        self._room()
         self._memory.put(key, body)
 
     def create(self, key: str, body: Buffer) -> bool:
-        return self._memory.create(key, body)
+        self._room()
+        world = _worlds.get(self.seed)
+        if world is None or not key.startswith("part/") or key in self._memory.list(key):
+            return self._memory.create(key, body)
+        return self._memory.create(key, world.committed(self._memory, key, bytes(flat(body))))
+
+    def _room(self) -> None:
+        world = _worlds.get(self.seed)
+        if world is not None and world.now < world.full_until:
+            raise StoreFull("storm: no space left")
 
     def list(self, prefix: str) -> Iterator[str]:
         return self._memory.list(prefix)
@@ -251,20 +293,21 @@ class StormAlarm:
     """As fnmap.alarm.Alarm, in the time of the world."""
 
     def __init__(self, storm: Storm) -> None:
-        self._storm = storm
+        self._storm, self._set = storm, 0
 
     def start(self) -> None:
         """There is no thread."""
 
     def set(self, at: float, ring: Callable[[], object]) -> None:
-        self._storm.at(max(0.0, at - self._storm.now), partial(_ring, ring))
+        self._set += 1  # what was set before is void
+        self._storm.at(max(0.0, at - self._storm.now), partial(self._ring, self._set, ring))
+
+    def _ring(self, number: int, ring: Callable[[], object]) -> None:
+        if number == self._set:
+            ring()
 
     def close(self) -> None:
         """What was set rings into the void."""
-
-
-def _ring(ring: Callable[[], object]) -> None:
-    ring()
 
 
 def no_wait(_: float) -> None:
@@ -283,5 +326,6 @@ def forget(seed: int) -> None:
 
 
 MOST_LOSSES = 3
+MOST_SPOILT = 3  # parts of a world: not so many that a run gives its store up
 _worlds: dict[int, Storm] = {}
 _memories: dict[tuple[int, str], MemoryStore] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 
@@ -455,3 +456,22 @@ def test_what_was_never_tried_is_not_said_to_have_been():
     message = str(p.run(on="inline", errors="return").errors["square", 0])
     assert "was not run" in message
     assert "tried" not in message
+
+
+def test_an_array_that_several_stages_refer_to_is_stored_once(tmp_path):
+    table = np.arange(300_000.0)
+
+    def lookup(at):
+        return float(table[at])
+
+    def lookup_again(value):
+        return float(table[int(value)] + len(table))
+
+    with fnmap.Session(workers=1, store=tmp_path) as session, fnmap.plan("p") as p:
+        p.map(lookup_again, p.map(lookup, [3, 5]))
+        run = session.run_plan(p)
+        assert run.result() == [300_003.0, 300_005.0]
+        assert len([key for key in session.scratch.list("tmp/") if "/shared." in key]) == 1
+        del run
+        gc.collect()
+        assert not [key for key in session.scratch.list("tmp/") if "/shared." in key]

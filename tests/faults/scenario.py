@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 import traceback
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import fnmap
-from fnmap.errors import TaskError
-from fnmap.format import keys
+from fnmap.errors import Damaged, MissingKey, ResultLost, RunError, StoreFull, TaskError
+from fnmap.format import keys, parts
 from fnmap.format.table import Decoded, decode, from_parquet
 from fnmap.lease import committed
 from fnmap.planning.schedule import State
 from fnmap.plans import Plan
-from fnmap.storage.base import Store
 from fnmap.testing import storm
 from fnmap.testing.storm import Storm, Weather
 
@@ -57,6 +59,7 @@ class Scenario:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.weather = self._weather()
+        self.weather = replace(self.weather, **self._store_weather())
         self.fates: dict[str, str] = {}
         self.plan, self.expected = self._plan()
         self.named = self.dice.random() < 0.8
@@ -81,6 +84,12 @@ class Scenario:
             store=some(dice.choice([0.01, 0.2, 0.7])),
             clock_jumps=some(0.05),
         )
+
+    def _store_weather(self) -> dict[str, float]:
+        """What becomes of what was stored. Drawn apart, so that the rest of a scenario is as it was without."""
+        dice = random.Random(f"the store of {self.seed}")
+        most = {"gone": 0.2, "flipped": 0.2, "torn": 0.2, "full": 0.02}
+        return {what: dice.choice([0.0, 0.0, dice.random() * share]) for what, share in most.items()}
 
     def _plan(self) -> tuple[Plan, list[list[Any]]]:
         """A random plan, and what should become of each task: its value, or State.FAILED or State.SKIPPED."""
@@ -210,8 +219,8 @@ def _play(scenario: Scenario, world: Storm) -> None:
     name = "n" if scenario.named else None
     limits = {"slots": scenario.dice.randint(1, 5), "payload_bytes": scenario.dice.choice([1 << 20, 600])}
     session = world.driver("0", world.store("s3"), **limits)
-    run = session.run_plan(scenario.plan, name=name, errors="return")
-    reader = Reader(world.store("s3"))
+    run: Any = with_room(world, partial(session.run_plan, scenario.plan, name=name, errors="return"))
+    reader = Reader(world)
     for death in range(1, scenario.deaths + 1):
         world.play(scenario.dice.randint(1, 40))
         reader.look()
@@ -220,29 +229,69 @@ def _play(scenario: Scenario, world: Storm) -> None:
         world.believed_alive.clear()
         session = world.driver(str(death), world.store("s3"), **limits)
         if scenario.dice.random() < 0.5:
-            run = session.run_plan(scenario.plan, name="n", errors="return")
+            run = with_room(world, partial(session.run_plan, scenario.plan, name="n", errors="return"))
         else:
-            run = session.attach("n")  # type: ignore[assignment]
+            run = session.attach("n")
             for each in run.runs.values():
                 each.ledger.errors = "return"
-            run.retry()
+            with_room(world, run.retry)
     if scenario.cancels:
         world.play(scenario.dice.randint(1, 30))
         run.cancel()
         world.play()
         assert run.status.running == 0, "something runs after a cancel"
-        run.retry()
-    assert not world.play(200_000), "it never comes to its end"
+        with_room(world, run.retry)
+    _finish(world, run)
     _check(scenario, world, run)
     if scenario.named:
         _check_stored(scenario, reader.look(), run)
 
 
-class Reader:
-    """What somebody sees who reads the store now and then: a result that was there once is there for good, the same."""
+def with_room(world: Storm, do: Callable[[], Any]) -> Any:
+    """Do it; again, once there is room, if the store was full."""
+    try:
+        return do()
+    except StoreFull:
+        world.full_until = world.now
+        return do()
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+
+def _finish(world: Storm, run: Any) -> None:
+    """Play on to the end, and take the run up again if it ended for want of room, or if results were lost since."""
+    assert not world.play(50_000), "it never comes to its end"
+    while (error := _fault(run)) is not None or _lost(world, run):
+        if error is not None:
+            assert isinstance(error, StoreFull), f"it ended with {error!r}"
+        assert run.status.state == ("interrupted" if error is None else "failed"), run.status
+        world.weather = replace(world.weather, full=world.weather.full / 2)  # it gets better at last
+        with_room(world, run.retry)
+        assert not world.play(50_000), "it never comes to its end"
+
+
+def _fault(run: Any) -> BaseException | None:
+    return next((part.ledger.error for part in run.runs.values() if part.ledger.error is not None), None)
+
+
+def _lost(world: Storm, run: Any) -> bool:
+    """Read all results. Was one of them lost?"""
+    parts._recent.clear()  # what was read before would do else
+    found = False
+    for part in run.runs.values():
+        for task in [t for t, state in enumerate(part.ledger.schedule.state) if state == State.DONE]:
+            try:
+                found |= isinstance(with_room(world, partial(part.__getitem__, task)), ResultLost)
+            except RunError:  # a mate of it that was lost is known to be so already
+                found = True
+    return found
+
+
+class Reader:
+    """What somebody sees who reads the store now and then: a result that was there once is there for good, the same,
+    unless the part that it was in was lost."""
+
+    def __init__(self, world: Storm) -> None:
+        self.world, self.store = world, world.store("s3")
+        self._doubtful: set[tuple[int, int]] = set()
         self.seen: dict[tuple[int, int], Any] = {}
         self._parts: dict[str, tuple[bytes, Decoded]] = {}
 
@@ -250,20 +299,28 @@ class Reader:
         """The results that are committed, by stage and task. Each is in one part that counts."""
         now: dict[tuple[int, int], Any] = {}
         for key in committed(self.store, "n"):
-            decoded = self._decoded(key)
+            try:
+                decoded = self._decoded(key)
+            except (MissingKey, Damaged):
+                assert key in self.world.spoilt, f"{key} cannot be read"
+                continue
             stage = keys.place_of_part(key)[0]
             for at, task in enumerate(decoded.tasks):
                 if at not in decoded.failures:
                     assert (stage, task) not in now, f"task {task} of stage {stage} was committed twice"
                     now[stage, task] = decoded.values[at]
+                    if key in self.world.spoilt:
+                        self._doubtful.add((stage, task))
         for place, value in self.seen.items():
-            assert now.get(place) == value, f"the result of {place} was {value}, and is {now.get(place)}"
+            assert place in self._doubtful or now.get(place) == value, (
+                f"the result of {place} was {value}, and is {now.get(place)}"
+            )
         self.seen = now
         return now
 
     def _decoded(self, key: str) -> Decoded:
         body = bytes(self.store.get(key))
-        if key not in self._parts:
+        if key not in self._parts or key in self.world.spoilt:
             self._parts[key] = body, decode(from_parquet(body))
         assert self._parts[key][0] == body, f"{key} has changed"
         return self._parts[key][1]
@@ -302,6 +359,7 @@ def _check_stored(scenario: Scenario, stored: dict[tuple[int, int], Any], run: A
 
 def main(first: int, last: int) -> int:
     """Play these seeds; tell of each that breaks the promise, with the line that plays it again."""
+    logging.disable()  # what is damaged, or full, is told of each time
     broken = 0
     for seed in range(first, last):
         try:

@@ -9,8 +9,8 @@ import pytest
 from fnmap.errors import ResultLost
 from fnmap.format import inputs as inputs_module
 from fnmap.format.call import Failure
-from fnmap.format.inputs import Inputs, Resolved, Slot
-from fnmap.format.parts import encode_part
+from fnmap.format.inputs import InputLost, Inputs, Resolved, Slot
+from fnmap.format.parts import close_off, encode_part
 from fnmap.format.payload import Values
 from fnmap.format.table import to_parquet
 from fnmap.storage.memory import MemoryStore
@@ -55,6 +55,30 @@ def test_a_result_that_is_lost_is_told_to_those_who_take_it_and_to_no_other():
     with pytest.raises(ResultLost, match="it is gone"):
         next(both)
     assert next(both) == ((2,), {})
+
+
+def test_a_part_that_is_gone_is_named_and_asked_for_once():
+    store = stored([1, 2], [3, 4])
+    store.delete(["0"])
+    each = iter(resolved(store, [0, 1, 0], [0, 0, 1]))
+    with pytest.raises(InputLost, match="0: no object") as lost:
+        next(each)
+    assert lost.value.key == "0"
+    assert next(each) == ((3,), {})
+    with pytest.raises(InputLost):
+        next(each)
+    assert store.reads == 2
+
+
+@pytest.mark.parametrize("columns", [None, "x"])
+def test_a_part_that_was_closed_off_or_damaged_is_as_good_as_gone(columns):
+    store = stored()
+    close_off(store, "0")
+    store.create("1", b"PAR1, and then the machine died")
+    for part in (0, 1):
+        slot = Slot(array("i", [part]), array("i", [0]), None, columns)
+        with pytest.raises(InputLost):
+            Resolved(Inputs(store, ["0", "1"], [slot], args=[0]), Values.of_plain([]), 1)[0]
 
 
 def test_parts_that_are_too_large_together_are_not_all_held(monkeypatch):

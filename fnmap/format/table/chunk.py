@@ -12,7 +12,7 @@ import cloudpickle
 import numpy as np
 import pyarrow as pa
 
-from fnmap.errors import StoreError
+from fnmap.errors import Damaged, StoreError
 from fnmap.format.call import Failure
 from fnmap.format.small import FORMAT, KEY
 from fnmap.format.table import arrow, layout
@@ -88,11 +88,20 @@ def _lost(task: int, why: str) -> Failure:
     return Failure("lost", f"task {task} ran, but its result is lost: {why}")
 
 
+def read_info(table: Any) -> dict[str, Any]:
+    """The `info` of a table, without its values."""
+    info: dict[str, Any] = _read_meta(table)["info"]
+    return info
+
+
 def _read_meta(table: Any) -> Spec:
     packed = (table.schema.metadata or {}).get(KEY)
     if packed is None:
-        raise StoreError("this table holds no results of fnmap: its schema has no metadata 'fnmap'")
-    meta: Spec = json.loads(packed)
+        raise Damaged("this table holds no results of fnmap: its schema has no metadata 'fnmap'")
+    try:
+        meta: Spec = json.loads(packed)
+    except ValueError as error:
+        raise Damaged(f"what describes these results cannot be read: {error}") from error
     if meta["format"] != FORMAT:
         theirs = f"these results are in format {meta['format']}, this fnmap reads format {FORMAT}"
         raise StoreError(f"{theirs}: read them with the fnmap that wrote them")

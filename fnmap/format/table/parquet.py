@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fnmap.errors import StoreError
+from fnmap.errors import Damaged
 from fnmap.format.small import MOST_BYTES
 from fnmap.format.table import arrow
 
@@ -40,7 +40,7 @@ def from_parquet(buffer: Any) -> Any:
         with pq.ParquetFile(pa.BufferReader(source), page_checksum_verification=True) as file:
             return file.read(use_threads=source.size > _THREADS_BYTES)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"a result object cannot be read as Parquet: {error}") from error
+        raise Damaged(f"a result object cannot be read as Parquet: {error}") from error
 
 
 def _write(table: Any, rows_a_batch: int, encodings: dict[str, str], codecs: dict[str, str] | str) -> memoryview:

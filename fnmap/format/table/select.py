@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fnmap.errors import StoreError, UsageError
+from fnmap.errors import Damaged, UsageError
 from fnmap.format.table import columns
 from fnmap.format.table.chunk import decode
 from fnmap.format.table.parquet import from_parquet
@@ -32,7 +32,7 @@ def select(buffer: Any, chosen: str | tuple[str, ...]) -> list[Any]:
                 there = _columns(meta, names)
                 table = file.read(columns=list(there.values()), use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"a result object cannot be read as Parquet: {error}") from error
+        raise Damaged(f"a result object cannot be read as Parquet: {error}") from error
     if meta["layout"] == "tables":
         return _of_tables(table, meta, names, chosen)
     if meta["layout"] == "fields":
