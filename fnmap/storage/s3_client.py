@@ -73,7 +73,9 @@ def _client(place: Place, use: Use, keys: tuple[str | None, ...]) -> Client:
         "timeout": timedelta(seconds=seconds),
         "default_content_type": "application/octet-stream",
     }
-    config: Any = {"region": place.region, "conditional_put": "etag", **_encryption(place.sse)}
+    # a signature covers the digest of the body, and not every server compares the body with it: a checksum is compared
+    checked = {"conditional_put": "etag", "checksum_algorithm": "SHA256"}
+    config: Any = {"region": place.region, **checked, **_encryption(place.sse)}
     if place.endpoint:  # both names: the environment's service endpoint would win over the other
         config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
     return Client(place.bucket, config=config, client_options=options, retry_config=retry, **_credentials(keys))

@@ -54,7 +54,7 @@ class Server:
 
     def make_bucket(self) -> str:
         """A new, empty bucket: its name."""
-        name = f"fnmap-{os.getpid()}-{next(self._numbers)}"
+        name = f"fnmap-{next(self._numbers)}"
         self.client().create_bucket(Bucket=name)
         return name
 
