@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from zlib import crc32
 
 import pytest
 from gates import Gate
@@ -94,7 +94,7 @@ def shared_bucket(s3_server) -> str:
 @pytest.fixture
 def s3_url(shared_bucket, aws_environment, request) -> str:
     """An empty place in a bucket of a real S3 server, the same in each session: "s3://bucket/prefix"."""
-    return f"s3://{shared_bucket}/{re.sub('[^a-z0-9]+', '-', request.node.nodeid)}"
+    return f"s3://{shared_bucket}/{crc32(request.node.nodeid.encode()):08x}"
 
 
 @pytest.fixture
