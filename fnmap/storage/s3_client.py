@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Use = Literal["small", "large", "pages"]
 LARGE_S = 900.0  # for one request with the body of a large object
 _PAGE_TRIES = 4  # of each page of a list, so that no failure throws away the pages before it
-_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 _ROLES = (  # where the client finds credentials that are renewed by itself
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -99,7 +99,7 @@ def _encryption(sse: str | None) -> dict[str, Any]:
 
 
 def _credentials(keys: tuple[str | None, ...]) -> dict[str, Any]:
-    access, secret, token = keys
+    access, secret, token, _ = keys
     if access and secret:
         return {"access_key_id": access, "secret_access_key": secret, **({"session_token": token} if token else {})}
     if any(map(os.environ.get, _ROLES)) or os.environ.get("AWS_SKIP_SIGNATURE"):
