@@ -126,8 +126,8 @@ def _credentials(keys: tuple[str | None, ...]) -> dict[str, Any]:
 def _of_profile(ask: Callable[[Any], Any]) -> Any:
     """What botocore knows: profiles, single sign-on, the role of a machine. None where it is not installed."""
     try:
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped, unused-ignore]
-        from botocore.session import Session  # type: ignore[import-untyped, unused-ignore]
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import Session
     except ImportError:
         return None
     try:
