@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fnmap.awaited import all_arrived, any_among, any_awaited, items_arrived
+from fnmap.compute.base import Far
 from fnmap.errors import NotCallable, NotPicklable, UsageError
 from fnmap.format.call import Form, Job
 from fnmap.format.levels import Levels, levels
@@ -54,6 +55,7 @@ def make_job(
     shared: Shared | None,
 ) -> Job:
     """The function ready to travel. That of a function which has not changed is used again."""
+    check_timeout(options, session.compute.limits.task_s)
     heard = levels()
     told = (form, options.retries, options.timeout, heard)
     made_of = None if options.kwargs or session.compute.limits.in_process else snapshot(fn)
@@ -93,7 +95,19 @@ def _new_job(
     if shared is not None and size(frames) > limits.payload_bytes // 2:
         frames = [f if isinstance(f, Ref) or memoryview(f).nbytes < SMALL_BYTES else shared.put(f) for f in frames]
     key = hashlib.blake2b(pickle.dumps((digest, form, retry_on, timeout_s, heard)), digest_size=16).hexdigest()
-    return Job(key, frames, form, retry_on, timeout_s, heard, session.scratch)
+    job = Job(key, frames, form, retry_on, timeout_s, heard, session.scratch)
+    if isinstance(session.compute, Far):
+        session.compute.check(job)
+    return job
+
+
+def check_timeout(options: MapOptions, task_s: float | None) -> None:
+    """Raise UsageError for tasks that may take longer than the compute lets them."""
+    if task_s is not None and options.timeout is not None and options.timeout > task_s:
+        raise UsageError(
+            f"timeout={options.timeout:g}: a task may take {task_s:g} s at most here; split the tasks, give them more"
+            ' time (on="lambda": `fnmap deploy --timeout 900`), or run them where there is no limit, as on="local"'
+        )
 
 
 SMALL_BYTES = 4096

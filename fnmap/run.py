@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
+from fnmap.ahead import Ahead
 from fnmap.errors import Damaged, MissingKey, NotPicklable, ResultsReleased, TaskError
 from fnmap.ledger import NOTHING, Errors, Ledger, Status
 from fnmap.stage import Part, Stage
@@ -266,10 +267,19 @@ class Run(Awaited):
 
     def _blocks(self) -> Iterator[Iterable[Any]]:
         """The results in order, as many at a time as lie together."""
+        ahead = Ahead(self._results, self.ledger.store)
+        try:
+            yield from self._blocks_with(ahead)
+        finally:
+            ahead.close()
+
+    def _blocks_with(self, ahead: Ahead) -> Iterator[Iterable[Any]]:
         task = 0
         while self._wait_for(task):
             with self._session.lock:
                 found = self._results.part_of(task)
+            if found is not None:
+                ahead.reached(found[0])
             if found is None:
                 if self.ledger.errors != "skip" and task not in self._results.skipped:
                     yield (self._give(task),)

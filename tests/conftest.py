@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from zlib import crc32
 
 import pytest
 from gates import Gate
@@ -91,13 +91,10 @@ def shared_bucket(s3_server) -> str:
     return s3_server.make_bucket()
 
 
-_places = itertools.count()
-
-
 @pytest.fixture
-def s3_url(shared_bucket, aws_environment) -> str:
-    """An empty place in a bucket of a real S3 server: "s3://bucket/prefix"."""
-    return f"s3://{shared_bucket}/test-{next(_places)}"
+def s3_url(shared_bucket, aws_environment, request) -> str:
+    """An empty place in a bucket of a real S3 server, the same in each session: "s3://bucket/prefix"."""
+    return f"s3://{shared_bucket}/{crc32(request.node.nodeid.encode()):08x}"
 
 
 @pytest.fixture

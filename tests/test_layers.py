@@ -15,7 +15,7 @@ ROOT = Path(fnmap.__file__).parent
 LEVELS = [
     {"errors", "observe", "clock"},
     {"planning", "format", "storage", "aws"},
-    {"worker", "run", "cache", "ledger", "results", "stage", "source", "tables", "options", "alarm", "shared"},
+    {"worker", "run", "cache", "ledger", "results", "stage", "source", "tables", "options", "alarm", "shared", "ahead"},
     {"compute"},
     {
         "session",

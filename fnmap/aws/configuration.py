@@ -43,7 +43,8 @@ def read_configuration(service: Service, function: str) -> Configuration:
     if "FNMAP_SECRET" not in variables or "FNMAP_STORE" not in variables:
         raise DeployError(f"the function {function!r} is not one of fnmap's, or an unfinished one: run `{deploy}`")
     if said.get("State", "Active") not in ("Active", "Inactive"):
-        raise DeployError(f"the function {function!r} is {said['State']}: {said.get('StateReason', '')}; run `{deploy}`")
+        why = said.get("StateReason", "")
+        raise DeployError(f"the function {function!r} is {said['State']}: {why}; run `{deploy}`")
     packages = dict(one.split("=", 1) for one in variables.get("FNMAP_PACKAGES", "").split() if "=" in one)
     return Configuration(
         function,
@@ -63,8 +64,8 @@ def check_alike(there: Configuration, code: str) -> None:
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if there.python != here:
         raise DeployError(
-            f"the function {there.name!r} runs Python {there.python}, and this is {here}: run `{deploy} --python {here}`,"
-            f" or fnmap with Python {there.python}"
+            f"the function {there.name!r} runs Python {there.python}, and this is {here}: run"
+            f" `{deploy} --python {here}`, or fnmap with Python {there.python}"
         )
     if there.code != code:
         raise DeployError(f"the function {there.name!r} runs another version of fnmap than this one: run `{deploy}`")
@@ -107,12 +108,13 @@ def _homes() -> dict[str, list[str]]:
 
 def _explained(error: Refused, service: Service, function: str, deploy: str) -> str:
     if error.status == 404:
-        return f"there is no function {function!r} in {service.region}: run `{deploy}`, or set AWS_REGION to where it is"
+        where = f"in {service.region}"
+        return f"there is no function {function!r} {where}: run `{deploy}`, or set AWS_REGION to where it is"
     if error.status == 403 and "Token" in error.code:
         return f"the AWS credentials are not accepted ({error}): run `aws configure` or `aws sso login`"
     if error.status == 403:
         return (
-            f"no permission to use the function {function!r} ({error}): `fnmap deploy --policy` prints what you need, for"
-            " whoever administers the account"
+            f"no permission to use the function {function!r} ({error}): `fnmap deploy --policy` prints what you need,"
+            " for whoever administers the account"
         )
     return f"the function {function!r} cannot be looked up: {error}; `fnmap doctor` looks further"

@@ -63,8 +63,8 @@ class Detached:
             )
         except Refused as error:
             raise DeployError(
-                f"no queue for the reports of detached calls can be made ({error}): `fnmap deploy --policy` prints what you"
-                ' need; mode="direct" needs none'
+                f"no queue for the reports of detached calls can be made ({error}): `fnmap deploy --policy` prints what"
+                ' you need; mode="direct" needs none'
             ) from error
         self.queue: str = made["QueueUrl"]
 

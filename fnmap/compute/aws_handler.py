@@ -214,8 +214,8 @@ def _memory(context: Any) -> str:
     if peak < 0.8 * limit:
         return ""
     return (
-        f"; it had {peak:.0f} of the function's {limit:.0f} MB, so it was probably out of memory: `fnmap deploy --memory"
-        f" {min(10240, 2 * int(limit))}` gives it more"
+        f"; it had {peak:.0f} of the function's {limit:.0f} MB, so it was probably out of memory:"
+        f" `fnmap deploy --memory {min(10240, 2 * int(limit))}` gives it more"
     )
 
 

@@ -15,18 +15,17 @@ import pickle
 import random
 import sys
 import threading
-import time
 from base64 import b64decode
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Literal
 
 from fnmap.aws import envelope
-from fnmap.aws.package import code_hash
 from fnmap.aws.configuration import Configuration, check_alike, check_packages, read_configuration
+from fnmap.aws.package import code_hash
 from fnmap.aws.requests import Service, code_of, function_path
-from fnmap.aws.signing import sign
+from fnmap.aws.wire import Wire
 from fnmap.compute.base import Limits
 from fnmap.compute.local import show_lines
 from fnmap.errors import CallTimeout, ComputeError, DeployError, NotAuthentic, Throttled, UsageError, WorkerLost
@@ -40,11 +39,10 @@ PAYLOAD_BYTES = 3 << 20  # of items or results: with the rest and in base64 less
 EVENT_BYTES = 6_000_000  # Lambda takes 6 MiB
 CHUNK_S = 10.0  # how long a call should take
 JOB_BYTES = 32 << 10  # a larger function is put into the store once, instead of into every call
-TRIES = 6
-BACKOFF_S = 0.2
 SLACK_S = 10.0  # that an answer may take besides the function's time-out
-KEEPALIVE_S = 60
 Mode = Literal["auto", "direct", "detached"]
+
+_NO_START = ("Runtime.Import", "Runtime.Handler", "Runtime.UserCode", "Runtime.Init")
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +50,8 @@ log = logging.getLogger(__name__)
 class LambdaCompute:
     """`on="lambda"`: the function that `fnmap deploy` has made, in the account and region of the AWS environment.
 
-    `workers`: calls at once. `mode`: "direct"; "detached", for runs that commit; or "auto": detached for those where over
-    2000 calls are out already, else direct. Raises DeployError, which ends with what mends it, if the function is
+    `workers`: calls at once. `mode`: "direct"; "detached", for runs that commit; or "auto": detached for those where
+    over 2000 calls are out already, else direct. Raises DeployError, which ends with what mends it, if the function is
     not there or does not fit the Python and fnmap of this process.
     """
 
@@ -72,7 +70,7 @@ class LambdaCompute:
         self._jobs: dict[str, Any] = {}  # by key: the job to send along, or where it is in the store
         self._home: Store | None = None
         self._lock, self._closed = threading.Lock(), False
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
         self._detached: Any = None
 
     # -- what a session asks ---------------------------------------------------------------------------
@@ -102,7 +100,9 @@ class LambdaCompute:
 
         store: Any = given if given is not None else open_store(self.there.store)
         if not hasattr(store, "sealed_with"):
-            raise UsageError(f'store={given!r}: on="lambda" needs one that the function reaches, such as {self.there.store!r}')
+            raise UsageError(
+                f'store={given!r}: on="lambda" needs one that the function reaches, such as {self.there.store!r}'
+            )
         if store.url("x").split("/")[2] != self.there.store.split("/")[2]:
             log.info("%r is not the bucket of the deployment: the function's role must allow it", store)
         sealed: Store = store.sealed_with(self.there.secret)
@@ -120,6 +120,10 @@ class LambdaCompute:
         else:
             self.wire.start(self._direct(call, self.message(call), future), future)
         return future
+
+    def check(self, job: Job) -> None:
+        """Raise DeployError if the function lacks a package that the job needs."""
+        check_packages(self.there, _modules(job), "what is mapped")
 
     def kill(self, future: Future[Report]) -> None:
         """Wait for this call no more. What runs in Lambda cannot be stopped; it commits nothing that counts."""
@@ -140,12 +144,12 @@ class LambdaCompute:
     # -- messages --------------------------------------------------------------------------------------
 
     @property
-    def wire(self) -> _Wire:
+    def wire(self) -> Wire:
         """Where requests wait."""
         if self._wire is None:
             with self._lock:
                 if self._wire is None:
-                    self._wire = _Wire(self.service)
+                    self._wire = Wire(self.service)
         return self._wire
 
     def _goes_detached(self, call: Call) -> bool:
@@ -163,7 +167,6 @@ class LambdaCompute:
         """None if the job goes with the call; else its key and where it is in the deployment's store."""
         if job.key not in self._jobs:
             frames = job.wire()
-            check_packages(self.there, _modules(job), "the function")
             size = sum(len(f.key) if isinstance(f, Ref) else nbytes(f) for f in frames)
             kept = None if size <= JOB_BYTES else (job.key, f"tmp/job/{os.urandom(8).hex()}")
             if kept is not None:
@@ -247,7 +250,9 @@ class LambdaCompute:
         if status == 404:
             return DeployError(f"the function {self.function!r} is gone: run `fnmap deploy`")
         if status in (401, 403):
-            return DeployError(f"Lambda: {code}: {text}; `fnmap doctor` says what is wrong, `fnmap deploy --policy` what you need")
+            return DeployError(
+                f"Lambda: {code}: {text}; `fnmap doctor` says what is wrong, `fnmap deploy --policy` what you need"
+            )
         return WorkerLost(f"Lambda: {status or 'no answer'} {code}: {text}")
 
     def _outcome(self, call: Call, status: int, said: Mapping[str, str], body: bytes) -> Report:
@@ -270,11 +275,13 @@ class LambdaCompute:
         text = b64decode(tail).decode(errors="replace") if tail else ""
         if kind == "NotAuthentic":
             return NotAuthentic(f"the function refuses this client: {message}; run `fnmap deploy`")
-        if kind.startswith(("Runtime.Import", "Runtime.Handler", "Runtime.UserCode", "Runtime.Init")) or "INIT_REPORT" in text:
-            return DeployError(f"the function does not start: {kind}: {message}; run `fnmap deploy`, then `fnmap doctor`\n{text}")
+        if kind.startswith(_NO_START) or "INIT_REPORT" in text:
+            mend = "run `fnmap deploy`, then `fnmap doctor`"
+            return DeployError(f"the function does not start: {kind}: {message}; {mend}\n{text}")
         if kind == "Runtime.OutOfMemory" or "signal: killed" in message:
             more = min(10240, 2 * self.there.memory_mb)
-            message += f"; probably out of memory ({self.there.memory_mb} MB): `fnmap deploy --memory {more}` gives it more"
+            mend = f"`fnmap deploy --memory {more}` gives it more"
+            message += f"; probably out of memory ({self.there.memory_mb} MB): {mend}"
         if ("Timedout" in kind or "timed out" in message) and len(call.tasks) == 1:
             return CallTimeout(message, at=0, log=text)
         return WorkerLost(f"{kind or 'the function failed'}: {message}", log=text)
@@ -294,114 +301,3 @@ def _modules(job: Job) -> set[str]:
     from fnmap.format.modules import modules_of
 
     return set() if not job.frames or isinstance(job.frames[0], Ref) else modules_of(job.frames[0])
-
-
-class _Wire:
-    """A thread with an event loop, in which requests wait by the thousand."""
-
-    def __init__(self, service: Service) -> None:
-        self._service, self.busy = service, 0
-        self._loop = asyncio.new_event_loop()
-        self._tasks: dict[Future[Report], asyncio.Task[None]] = {}
-        self._http: Any = None
-        self._thread = threading.Thread(target=self._serve, name="fnmap-lambda", daemon=True)
-        self._thread.start()
-
-    def start(self, work: Coroutine[Any, Any, None], future: Future[Report]) -> None:
-        """Run this in the loop, for that future."""
-        self.busy += 1
-        future.add_done_callback(self._freed)
-        if threading.current_thread() is self._thread:
-            self._begin(work, future)
-        else:
-            self._loop.call_soon_threadsafe(self._begin, work, future)
-
-    def soon(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this in the loop."""
-        self._loop.call_soon_threadsafe(lambda: self._keep(self._loop.create_task(work)))
-
-    def cancel(self, future: Future[Report]) -> None:
-        """Stop what runs for that future."""
-
-        def stop() -> None:
-            if (task := self._tasks.get(future)) is not None:
-                task.cancel()
-
-        self._loop.call_soon_threadsafe(stop)
-
-    async def post(
-        self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, service: Service | None = None
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """One request: status (0 if there was no answer), headers in lower case, body. What may pass is tried again,
-        but for 429."""
-        service = service or self._service
-        url, who = service.url + path, service.who
-        for tried in range(TRIES):
-            signed = sign(who(), service.name, service.region, "POST", url, headers, body)
-            try:
-                async with self._client().post(url, data=body, headers=signed, timeout=_within(timeout_s)) as answer:
-                    content = await answer.read()
-                    if answer.status < 500 or tried == TRIES - 1:
-                        said = {name.lower(): value for name, value in answer.headers.items()}
-                        return answer.status, said, content
-            except (OSError, asyncio.TimeoutError, _client_error()) as error:
-                if tried == TRIES - 1:
-                    return 0, {}, f"{type(error).__name__}: {error}".encode()
-            await asyncio.sleep(BACKOFF_S * 2.0**tried * random.uniform(0.5, 1.0))
-        raise AssertionError("TRIES is at least 1")
-
-    def close(self) -> None:
-        """Cancel everything and end the thread."""
-        if threading.current_thread() is self._thread:
-            self._loop.call_soon(self._loop.stop)
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def _freed(self, _: Future[Report]) -> None:
-        self.busy -= 1
-
-    def _begin(self, work: Coroutine[Any, Any, None], future: Future[Report]) -> None:
-        task = self._tasks[future] = self._loop.create_task(work)
-        task.add_done_callback(lambda _: self._tasks.pop(future, None))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        key: Any = task
-        self._tasks[key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
-
-    def _client(self) -> Any:
-        if self._http is None:
-            import aiohttp
-
-            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_S)
-            self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
-        return self._http
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.run_until_complete(self._end())
-            self._loop.close()
-
-    async def _end(self) -> None:
-        left = list(self._tasks.values())
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        if self._http is not None:
-            await self._http.close()
-
-
-def _within(seconds: float) -> Any:
-    import aiohttp
-
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=10.0)
-
-
-def _client_error() -> type[Exception]:
-    import aiohttp
-
-    return aiohttp.ClientError

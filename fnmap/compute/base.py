@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from fnmap.format.call import Call, Report
+from fnmap.format.call import Call, Job, Report
 from fnmap.storage.base import Store
 
 
@@ -74,4 +74,8 @@ class Far(Protocol):
     def store_for(self, given: Store | None) -> Store:
         """The store of named runs as both ends reach it: `given`, or the compute's own. Raises UsageError for one that
         the workers do not reach."""
+        ...
+
+    def check(self, job: Job) -> None:
+        """Raise what is wrong with a job before any call of it is made."""
         ...

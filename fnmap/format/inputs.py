@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from fnmap.errors import Damaged, MissingKey
 from fnmap.format.parameters import arguments
 from fnmap.format.payload import Values
-from fnmap.storage.base import Store
+from fnmap.storage.base import Parallel, Store
+from fnmap.storage.many import for_each
 
 Columns = str | tuple[str, ...] | None  # one column, a table of some, or the whole result
 Holes = bool | Literal["parameters"]  # what an item of a stage has in it
@@ -103,6 +104,7 @@ class Resolved:
         if slot.ends is None:
             return parts[slot.part[at]][slot.position[at]]
         mine = slice(slot.ends[at - 1] if at else 0, slot.ends[at])
+        parts.fetch(slot.part[mine])
         return [parts[part][position] for part, position in zip(slot.part[mine], slot.position[mine], strict=True)]
 
 
@@ -113,23 +115,35 @@ class _Parts(dict[int, Any]):
     def __init__(self, inputs: Inputs, slot: Slot) -> None:
         self._inputs, self._slot, self._bytes = inputs, slot, 0
 
+    def fetch(self, parts: Iterable[int]) -> None:
+        """Of a store that is far away, read those that are not here yet all at once."""
+        if isinstance(self._inputs.store, Parallel):
+            new = [part for part in dict.fromkeys(parts) if part >= 0 and part not in self]
+            for part, read in zip(new, for_each(self._inputs.store, self._read, new), strict=True):
+                self._keep(part, *read)
+
     def __missing__(self, part: int) -> Any:
+        if part < 0:
+            self[part] = _Pickled(self._slot.errors)
+        else:
+            self._keep(part, *self._read(part))
+        return self[part]
+
+    def _read(self, part: int) -> tuple[Any, int]:
         from fnmap.format.parts import read_values
 
-        if part < 0:
-            values: Any = _Pickled(self._slot.errors)
-        else:
-            key, size = self._inputs.keys[part], 0
-            try:
-                values, size = read_values(self._inputs.store, key, self._slot.columns)
-            except (MissingKey, Damaged) as error:
-                values = _Gone(key, str(error))  # that is known now for all tasks of the call
-            if (whole := self._bytes + size) > KEPT_BYTES:
-                self.clear()
-                whole = size
-            self._bytes = whole
+        key = self._inputs.keys[part]
+        try:
+            return read_values(self._inputs.store, key, self._slot.columns)
+        except (MissingKey, Damaged) as error:
+            return _Gone(key, str(error)), 0  # that is known now for all tasks of the call
+
+    def _keep(self, part: int, values: Any, size: int) -> None:
+        if (whole := self._bytes + size) > KEPT_BYTES:
+            self.clear()
+            whole = size
+        self._bytes = whole
         self[part] = values
-        return values
 
 
 class _Gone:

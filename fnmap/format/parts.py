@@ -150,6 +150,11 @@ _recent: OrderedDict[tuple[int, str], tuple[Store, Decoded, int]] = OrderedDict(
 _recent_lock = threading.Lock()
 
 
+def load(store: Store, key: str) -> None:
+    """Read a part, so that it is among the last few."""
+    _sized(store, key)
+
+
 def _decoded(store: Store, key: str) -> Decoded:
     """A part's content; the last few are kept, for results are mostly read one after another."""
     return _sized(store, key)[1]

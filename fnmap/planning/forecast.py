@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fnmap.planning.spread import SPREAD, partitions_for
+
 POINTS = 200  # of the profile, at most
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -30,8 +32,8 @@ class Forecast:
 
     `work_s`: seconds of workers inside tasks; `paid_s`: seconds for which workers are paid or held. `failed`: tasks
     that lost too many workers, and those that depend on them. `retries`: calls after a loss; `losses`: workers that
-    died; `throttles`: calls that were sent back. `dollars`: by line, at the prices of `prices_of`. `profile`: seconds
-    and how many calls are out then.
+    died; `throttles`: calls that were sent back. `writes_per_s`, `reads_per_s`: requests to S3 in the busiest second.
+    `dollars`: by line, at the prices of `prices_of`. `profile`: seconds and how many calls are out then.
     """
 
     compute: str
@@ -49,6 +51,8 @@ class Forecast:
     throttles: int
     losses: int
     requests: Mapping[str, float]
+    writes_per_s: float
+    reads_per_s: float
     bytes_written: float | None
     bytes_read: float | None
     dollars: Mapping[str, float]
@@ -62,6 +66,11 @@ class Forecast:
     def utilisation(self) -> float:
         """The share of what is paid for that is spent inside tasks."""
         return min(1.0, self.work_s / self.paid_s) if self.paid_s else 0.0
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions of S3 its requests take, a power of 16."""
+        return partitions_for(self.writes_per_s, self.reads_per_s)
 
     @property
     def total_dollars(self) -> float:
@@ -109,11 +118,20 @@ class Forecast:
             facts["failed"] = f"{self.failed:,} tasks"
         if self.bytes_written is not None and self.bytes_read is not None:
             facts["bytes"] = f"{size(self.bytes_written)} written, {size(self.bytes_read)} read by later stages"
+        if self.writes_per_s or self.reads_per_s:
+            facts["S3"] = self._s3()
         if self.dollars:
             lines = ", ".join(f"{line} {dollars:,.4f}" for line, dollars in self.dollars.items())
             facts["dollars"] = f"{lines} ({self.prices_of})"
         facts["at once"] = sparkline([n for _, n in self.profile])
         return facts
+
+    def _s3(self) -> str:
+        rate = f"up to {self.writes_per_s:,.0f} writes and {self.reads_per_s:,.0f} reads a second"
+        takes = f"{self.partitions:,} partition{'s' if self.partitions > 1 else ''} of {SPREAD}"
+        if self.partitions <= SPREAD:
+            return f"{rate}: {takes}"
+        return f"{rate}: {self.partitions:,} partitions, and keys are spread over {SPREAD}; make chunks longer"
 
     def _stage_rows(self) -> list[tuple[str, ...]]:
         return [(s.name, f"{s.tasks:,}", f"{s.calls:,}", duration(s.first_s), duration(s.last_s)) for s in self.stages]

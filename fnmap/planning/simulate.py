@@ -21,6 +21,7 @@ from fnmap.planning.graph import Edge, Graph, Upstream, critical_path
 from fnmap.planning.models import ComputeModel
 from fnmap.planning.policy import ChunkPolicy, Retry
 from fnmap.planning.schedule import Schedule
+from fnmap.planning.spread import busiest_second
 from fnmap.planning.virtual import VirtualRun, VirtualStage
 
 DRIVER_S = 50e-6  # of the driver for a call: some 20 to 80 us, mostly to pickle it and to take its answer
@@ -141,6 +142,8 @@ def _forecast(
         cold_starts=run.fleet.cold_starts,
         **run.tally,
         requests=requests,
+        writes_per_s=busiest_second(ends) * model.requests.get("s3_put", 0.0),
+        reads_per_s=busiest_second(starts) * model.requests.get("s3_get", 0.0),
         bytes_written=moved and moved[0],
         bytes_read=moved and moved[1],
         dollars=bill(model, Used(run.fleet.paid_s, requests, calls * model.log_bytes), prices),

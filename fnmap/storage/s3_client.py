@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Use = Literal["small", "large", "pages"]
 LARGE_S = 900.0  # for one request with the body of a large object
 _PAGE_TRIES = 4  # of each page of a list, so that no failure throws away the pages before it
-_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 _ROLES = (  # where the client finds credentials that are renewed by itself
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -73,7 +73,9 @@ def _client(place: Place, use: Use, keys: tuple[str | None, ...]) -> Client:
         "timeout": timedelta(seconds=seconds),
         "default_content_type": "application/octet-stream",
     }
-    config: Any = {"region": place.region, "conditional_put": "etag", **_encryption(place.sse)}
+    # a signature covers the digest of the body, and not every server compares the body with it: a checksum is compared
+    checked = {"conditional_put": "etag", "checksum_algorithm": "SHA256"}
+    config: Any = {"region": place.region, **checked, **_encryption(place.sse)}
     if place.endpoint:  # both names: the environment's service endpoint would win over the other
         config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
     return Client(place.bucket, config=config, client_options=options, retry_config=retry, **_credentials(keys))
@@ -97,7 +99,7 @@ def _encryption(sse: str | None) -> dict[str, Any]:
 
 
 def _credentials(keys: tuple[str | None, ...]) -> dict[str, Any]:
-    access, secret, token = keys
+    access, secret, token, _ = keys
     if access and secret:
         return {"access_key_id": access, "secret_access_key": secret, **({"session_token": token} if token else {})}
     if any(map(os.environ.get, _ROLES)) or os.environ.get("AWS_SKIP_SIGNATURE"):
@@ -124,8 +126,8 @@ def _credentials(keys: tuple[str | None, ...]) -> dict[str, Any]:
 def _of_profile(ask: Callable[[Any], Any]) -> Any:
     """What botocore knows: profiles, single sign-on, the role of a machine. None where it is not installed."""
     try:
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped, unused-ignore]
-        from botocore.session import Session  # type: ignore[import-untyped, unused-ignore]
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import Session
     except ImportError:
         return None
     try:

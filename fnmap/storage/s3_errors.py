@@ -26,7 +26,14 @@ _MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
 _REGION = re.compile(r"<Region>([^<]+)</Region>|expecting '([a-z0-9-]+)'")
 _THROTTLED = ("SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "ServiceUnavailable")
 _UNKNOWN = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "TokenRefreshRequired")
-_ON_THE_WAY = ("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeout", "InvalidDigest")
+_ON_THE_WAY = (
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "IncompleteBody",
+    "RequestTimeout",
+    "InvalidDigest",
+    "MalformedXML",
+)
 _ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _ALLOWS = {"read": "s3:GetObject and s3:ListBucket", "list": "s3:ListBucket", "write": "s3:PutObject"}
 

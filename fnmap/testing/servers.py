@@ -46,7 +46,7 @@ class Server:
 
     def client(self, service: str = "s3") -> Any:
         """A boto3 client of this server."""
-        import boto3  # type: ignore[import-untyped, unused-ignore]
+        import boto3
 
         keys = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
         options = {name: self.env[variable] for name, variable in keys.items()}
@@ -54,7 +54,7 @@ class Server:
 
     def make_bucket(self) -> str:
         """A new, empty bucket: its name."""
-        name = f"fnmap-{os.getpid()}-{next(self._numbers)}"
+        name = f"fnmap-{next(self._numbers)}"
         self.client().create_bucket(Bucket=name)
         return name
 
@@ -186,7 +186,7 @@ def _is_free(port: int) -> bool:
 
 def _answers(server: Server, process: subprocess.Popen[bytes]) -> bool:
     """Wait until an object can be put, or the process is gone."""
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped, unused-ignore]
+    from botocore.exceptions import BotoCoreError, ClientError
 
     client, port = server.client(), int(server.endpoint.rpartition(":")[2])
     until = time.monotonic() + READY_S

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+from pathlib import Path
 
 import pytest
 
 import fnmap
+from fnmap.errors import NotAuthentic
 from fnmap.format import keys
+from fnmap.format.parts import encode_part
+from fnmap.format.table import to_parquet
 from fnmap.storage.open import open_store
 from fnmap.testing.stores import CountingStore
 
@@ -76,10 +81,70 @@ def test_collected_runs_leave_no_parts(s3, s3_url):
 
 
 def test_many_parts_are_read_with_one_request_each(s3, s3_url):
-    store = CountingStore(open_store(s3_url))
+    store = Waiting(open_store(s3_url))
     s3.map(cube, range(50), name="many", chunksize=1).wait()
     with fnmap.Session(on="inline", store=store) as other:
         run = other.attach("many")
         before = store.calls["get"]
         assert run.table().num_rows == 50
     assert store.calls["get"] - before == 50
+    assert store.most > 8
+
+
+def test_results_in_order_are_read_ahead_with_one_request_each(s3, s3_url):
+    store = Waiting(open_store(s3_url))
+    s3.map(cube, range(24), name="ahead", chunksize=1).wait()
+    with fnmap.Session(on="inline", store=store) as other:
+        run = other.attach("ahead")
+        before, store.most = store.calls["get"], 0
+        assert list(run) == [x**3 for x in range(24)]
+    assert store.calls["get"] - before == 24
+    assert store.most > 1
+
+
+class Evil:
+    """Leaves a mark wherever it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_who_writes_to_the_bucket_does_not_run_code_of_his(s3_url, local, monkeypatch, tmp_path):
+    secret, mark = bytes(32), tmp_path / "mark"
+    monkeypatch.setenv("FNMAP_SECRET", secret.hex())
+    plain = open_store(s3_url)
+    sealed = plain.sealed_with(secret)
+    with fnmap.Session(workers=2, store=sealed) as session:
+        assert list(session.map(cube, range(4), name="sealed", chunksize=2)) == [0, 1, 8, 27]
+    part = next(key for prefix in keys.all_part_prefixes("sealed") for key in plain.list(prefix))
+    plain.put(part, to_parquet(encode_part([0, 1], [Evil(mark), Evil(mark)], {})))
+    with fnmap.Session(on="inline", store=sealed) as session:
+        assert session.attach("sealed").status.state == "interrupted"
+        plan = plain.get(keys.plan("sealed"))
+        plain.put(keys.plan("sealed"), plan)  # without its seal
+        with pytest.raises(NotAuthentic, match="plan"):
+            session.attach("sealed")
+    assert not mark.exists()
+    with fnmap.Session(on="inline", store=plain) as session, contextlib.suppress(Exception):
+        list(session.attach("sealed"))
+    assert mark.exists()  # who asks for no seal is not kept from it
+
+
+class Waiting(CountingStore):
+    """Counts how many reads are under way at the same time."""
+
+    at_once = 32
+    under_way = most = 0
+
+    def get(self, key):
+        with self._lock:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+        try:
+            return super().get(key)
+        finally:
+            with self._lock:
+                self.under_way -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from threading import Barrier
 
 import pytest
 
@@ -86,3 +87,25 @@ def test_parts_that_are_too_large_together_are_not_all_held(monkeypatch):
     call = resolved(stored([1, 2], [3, 4]), [0, 1, 0], [0, 0, 1])
     assert [args for args, _ in call] == [(1,), (3,), (2,)]
     assert len(call._slots[0][1]) == 1
+
+
+class Far(Counting):
+    """Answers two reads only when both are under way."""
+
+    at_once = 8
+
+    def __init__(self):
+        super().__init__()
+        self.both = Barrier(2, timeout=5)
+
+    def get(self, key):
+        self.both.wait()
+        return super().get(key)
+
+
+def test_the_parts_of_a_list_are_read_at_once_where_the_store_is_far():
+    store = Far()
+    for number in range(2):
+        store.create(str(number), to_parquet(encode_part([0], [number], {})))
+    assert [args for args, _ in resolved(store, [0, 1], [0, 0], [2], 1)] == [([0, 1],)]
+    assert store.reads == 2
