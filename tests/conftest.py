@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -64,7 +65,7 @@ def moto_server() -> Iterator[Server]:
     yield from serving(servers.moto_server())
 
 
-def serving(server: AbstractContextManager[Server]) -> Iterator[Server]:
+def serving(server: AbstractContextManager[Any]) -> Iterator[Any]:
     pytest.importorskip("boto3")
     try:
         with server as running:
@@ -125,3 +126,19 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def local_aws(s3_server) -> Iterator[Any]:
+    """Lambda and S3 on this machine, with fnmap deployed."""
+    from fnmap.testing.local_aws import local_aws
+
+    yield from serving(local_aws(s3=s3_server))
+
+
+@pytest.fixture
+def aws_here(local_aws, monkeypatch) -> Any:
+    """As `local_aws`, with the environment of this process leading there."""
+    for name, value in local_aws.env.items():
+        monkeypatch.setenv(name, value)
+    return local_aws

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import pickle
 import platform
@@ -32,7 +33,8 @@ JOBS = 32  # that an environment keeps
 SAID_BYTES = 64 << 10  # of what tasks print, that goes back to the caller: the rest is in the log
 TOLD_BYTES = 192 << 10  # of an answer that goes through the queue; a larger one waits in the store
 FAN_THREADS = 16
-_STARTED = time.time()
+
+logging.getLogger("fnmap.compute.local").setLevel(logging.ERROR)  # that a worker died is said in the answer
 
 Said = tuple[str, str]  # standard output and error
 
@@ -93,7 +95,7 @@ class Environment:
 
     def _answer(self, message: Any, job_at: Any, left_s: float, context: Any) -> tuple[str, Any, Said]:
         """("report", its message) or ("lost" or "timeout", what happened), and what was printed."""
-        with _heard() as said:
+        with _heard() if self._worker is None else _unheard() as said:  # streams are of the process, not of a thread
             try:
                 if isinstance(message, str):
                     message = self._store().get(message)
@@ -178,6 +180,11 @@ def _heard() -> Iterator[Callable[[], Said]]:
     out, err = _Tee(sys.stdout), _Tee(sys.stderr)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield lambda: (out.tail(), err.tail())
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[Callable[[], Said]]:
+    yield lambda: ("", "")
 
 
 class _Tee(io.TextIOBase):

@@ -9,6 +9,7 @@ import pytest
 from fnmap.compute.base import Compute
 from fnmap.compute.inline import InlineCompute
 from fnmap.compute.local import LocalCompute
+from fnmap.storage.base import Store
 from fnmap.testing import ClosedComputeContract, ComputeContract
 
 
@@ -40,6 +41,24 @@ class TestLithops(ComputeContract):
         compute.close()
 
 
+class TestLambda(ComputeContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def compute(cls, local_aws) -> Iterator[Compute]:
+        from fnmap.compute.aws_lambda import LambdaCompute
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in local_aws.env.items():
+                patch.setenv(name, value)
+            compute = LambdaCompute(workers=2)
+            yield compute
+            compute.close()
+
+    @pytest.fixture
+    def scratch(self, compute) -> Store:
+        return compute.scratch()
+
+
 class TestClosedInline(ClosedComputeContract):
     @pytest.fixture
     def compute(self) -> Compute:
@@ -59,3 +78,11 @@ class TestClosedLithops(ClosedComputeContract):
         from fnmap.compute.lithops import LithopsCompute
 
         return LithopsCompute(workers=1)
+
+
+class TestClosedLambda(ClosedComputeContract):
+    @pytest.fixture
+    def compute(self, aws_here) -> Compute:
+        from fnmap.compute.aws_lambda import LambdaCompute
+
+        return LambdaCompute(workers=1)
