@@ -15,6 +15,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+from fnmap.format.footer import mark
+
 KEY, FORMAT = b"fnmap", 1  # where a part keeps what its columns cannot say, and the version of that
 MOST_TASKS = 64  # more of them are worth the columns' better encodings
 MOST_BYTES = 1 << 15  # and from here on, compression
@@ -59,7 +61,8 @@ def _file(kind: type[Any], rows: int, bodies: Sequence[bytes], limits: bytes, me
         (3, _I64, _int(rows)), (4, _LIST, _list(_STRUCT, (group,))), (5, _LIST, _list(_STRUCT, (noted,))),
         (6, _BINARY, b"\x05fnmap"), (7, _LIST, _ORDERS), after=2,
     )  # fmt: skip
-    return b"".join((*parts, footer, struct.pack("<I", len(footer)), b"PAR1"))
+    described = b"".join((footer, struct.pack("<I", len(footer)), b"PAR1"))
+    return b"".join((*parts, mark(described), described))
 
 
 def _page(rows: int, body: bytes) -> bytes:

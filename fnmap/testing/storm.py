@@ -24,6 +24,7 @@ from fnmap import clock
 from fnmap.compute.base import Limits
 from fnmap.errors import CallTimeout, StoreBusy, StoreFull, Throttled, WorkerLost
 from fnmap.format.call import Call, Report
+from fnmap.format.footer import MARK
 from fnmap.session import Session
 from fnmap.storage.base import Buffer, Store
 from fnmap.storage.checks import flat
@@ -145,9 +146,10 @@ class Storm:
         self.at(self.dice.expovariate(0.3), how)
 
     def _flip(self, body: bytes) -> bytes:
-        """A bit of the results, which have checksums, in the place of which nobody else could write."""
-        footer = int.from_bytes(body[-8:-4], "little") + 8
-        at = self.dice.randrange(4, len(body) - footer)
+        """A bit of what readers look at: not of the magic at the front, nor of what says that there is a checksum."""
+        at = mark = body.rindex(MARK)
+        while mark <= at < mark + len(MARK):
+            at = self.dice.randrange(4, len(body))
         return body[:at] + bytes([body[at] ^ 1 << self.dice.randrange(8)]) + body[at + 1 :]
 
     def play(self, steps: int = 1_000_000) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fnmap.errors import Damaged
+from fnmap.format.footer import check_footer, marked
 from fnmap.format.small import MOST_BYTES
 from fnmap.format.table import arrow
 
@@ -36,6 +37,7 @@ def to_parquet(table: Any) -> memoryview:
 def from_parquet(buffer: Any) -> Any:
     """The table in a Parquet object, read from any buffer (bytes, memoryview, mmap) where it lies."""
     try:
+        check_footer(buffer)
         source = pa.py_buffer(buffer)
         with pq.ParquetFile(pa.BufferReader(source), page_checksum_verification=True) as file:
             return file.read(use_threads=source.size > _THREADS_BYTES)
@@ -58,7 +60,7 @@ def _write(table: Any, rows_a_batch: int, encodings: dict[str, str], codecs: dic
         writer.write_table(bare)
         # in the schema, the metadata would be written twice
         writer.add_key_value_metadata(table.schema.metadata)
-    return memoryview(sink.getvalue()).cast("B")
+    return marked(memoryview(sink.getvalue()).cast("B"))
 
 
 def _fitting(table: Any) -> tuple[dict[str, str], dict[str, str]]:

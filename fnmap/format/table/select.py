@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fnmap.errors import Damaged, UsageError
+from fnmap.format.footer import check_footer
 from fnmap.format.table import columns
 from fnmap.format.table.chunk import decode
 from fnmap.format.table.parquet import from_parquet
@@ -25,6 +26,7 @@ def select(buffer: Any, chosen: str | tuple[str, ...]) -> list[Any]:
     named tuple): the field's value, or a dict. Of None: None. Raises UsageError if there is no such column.
     """
     names = [chosen] if isinstance(chosen, str) else list(chosen)
+    check_footer(buffer)
     try:
         with pq.ParquetFile(pa.BufferReader(pa.py_buffer(buffer)), page_checksum_verification=True) as file:
             meta: Spec = json.loads(file.metadata.metadata[b"fnmap"])
