@@ -11,6 +11,7 @@ FnmapError
 │   ├── StoreBusy                    not now: the store is throttled or ill, and may be well in a moment
 │   ├── StoreFull (OSError)          no space, or over quota
 │   └── StoreReadOnly (OSError)      no permission to write
+├── DeployError                      what is or should be deployed is not right: says what, and what mends it
 ├── ComputeError                     a call could not be carried out; the run decides what follows
 │   ├── WorkerLost                   the worker died before it answered
 │   ├── CallTimeout                  a task of the call ran over its time limit
@@ -79,6 +80,10 @@ class StoreFull(StoreError, OSError):
 
 class StoreReadOnly(StoreError, OSError):
     """The store may not be written."""
+
+
+class DeployError(FnmapError):
+    """Something of a deployment is missing, wrong or forbidden. The message ends with what mends it."""
 
 
 class ComputeError(FnmapError):
