@@ -56,7 +56,7 @@ class Package:
 def build_package(
     python: str = "3.11", arch: str = "x86_64", requirements: Sequence[str] = (), *, base: Sequence[str] = BASE
 ) -> Package:
-    """The package of fnmap, `base` and the requirements (lines as pip takes them), from the cache if it was made before.
+    """The package of fnmap, `base` and the requirements (lines as pip takes them), from the cache if it is there.
 
     Raises DeployError if there are no such wheels, or if it is larger than Lambda takes.
     """
@@ -140,7 +140,8 @@ def _build(work: Path, wanted: Sequence[str], python: str, arch: str) -> Path:
 def _too_large(sizes: Mapping[str, int]) -> str:
     shown = "\n".join(f"  {name:<24}{size / 1e6:8.1f} MB" for name, size in list(sizes.items())[:20])
     return (
-        f"the package is {sum(sizes.values()) / 1e6:.1f} MB unzipped and Lambda takes {UNZIPPED_LIMIT / 1e6:.1f}:\n{shown}\n"
+        f"the package is {sum(sizes.values()) / 1e6:.1f} MB unzipped and Lambda takes {UNZIPPED_LIMIT / 1e6:.1f}:\n"
+        f"{shown}\n"
         "Leave out of the requirements what the functions do not import, or deploy a second function for those "
         "that need the large packages: fnmap deploy --name OTHER --requirements FILE"
     )
@@ -157,7 +158,7 @@ def _try(tree: Path) -> None:
     code = "\n".join(code for name, code in TRIES.items() if (tree / name).exists())
     code += f"\nassert all(m.__file__.startswith({str(tree)!r}) for n, m in sys.modules.items() if n in {[*TRIES]})"
     command = [sys.executable, "-I", "-S", "-B", "-c", f"import sys; sys.path.insert(0, {str(tree)!r})\n{code}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DeployError(
             f"the package does not work by itself:\n{done.stderr[-2000:]}\n"
@@ -170,7 +171,9 @@ def _compile(tree: Path) -> None:
     hashes are not random: the order of a set of constants is that of their hashes."""
     code = f"from {_compile.__module__} import _compile_here; _compile_here({str(tree)!r})"
     path = os.pathsep.join([str(Path(fnmap.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": path})
+    subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": path}, check=True
+    )
 
 
 def _compile_here(tree: str) -> None:

@@ -58,7 +58,7 @@ def _pip(
     constraints = folder.with_suffix(".constraints")
     constraints.write_text("\n".join(pins))
     command += ["--constraint", str(constraints), *requirements]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def platforms(python: str, arch: str) -> list[str]:

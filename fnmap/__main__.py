@@ -1,0 +1,7 @@
+"""`python -m fnmap` is `fnmap`."""
+
+import sys
+
+from fnmap.cli import main
+
+sys.exit(main())
