@@ -92,12 +92,11 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
 
 
 def _template(said: argparse.Namespace) -> int:
-    from fnmap.aws.deployment import Deployment
     from fnmap.aws.package import build_package
     from fnmap.aws.template import ANYWHERE, template
 
     options = {name: value for name, value in _options(said).items() if value is not None}
-    deployment = replace(Deployment(**ANYWHERE, name=said.name), **options)
+    deployment = replace(ANYWHERE, name=said.name, **options)
     package = build_package(deployment.python, deployment.arch, deployment.requirements)
     if said.package:
         shutil.copyfile(package.path, said.package)
@@ -179,10 +178,9 @@ def doctor(said: argparse.Namespace) -> int:
 def _wrapped(text: str, first: str = "  ", rest: str | None = None) -> None:
     """Print it as wide as the terminal, without breaking names or commands' words."""
     width = max(40, shutil.get_terminal_size().columns)
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    print(
-        textwrap.fill(text, width, initial_indent=first, subsequent_indent=first if rest is None else rest, **options)
-    )
+    lines = textwrap.TextWrapper(width, initial_indent=first, subsequent_indent=first if rest is None else rest)
+    lines.break_long_words = lines.break_on_hyphens = False
+    print(lines.fill(text))
 
 
 # -- runs ------------------------------------------------------------------------------------------------

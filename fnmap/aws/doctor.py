@@ -152,7 +152,7 @@ class _Patient:
         apart = {
             name: (version, here) for name, version in there.items() if (here := _installed(name)) not in ("", version)
         }
-        far = {name: both for name, both in apart.items() if len({v.partition(".")[0] for v in both}) > 1}
+        far = {name: both for name, both in apart.items() if _far(name, *both)}
         for state, found in (("problem", far), ("note", {n: b for n, b in apart.items() if n not in far})):
             if found:
                 said = "; ".join(f"{name} {theirs} there, {ours} here" for name, (theirs, ours) in found.items())
@@ -208,6 +208,12 @@ class _Patient:
             yield Finding("problem", "round trip", f"it answers {body[:80]!r}, which is no pong", self.deploy)
         else:
             yield Finding("ok", "round trip", f"{took_ms[1]:.0f} ms; the call before it {took_ms[0]:.0f} ms")
+
+
+def _far(name: str, one: str, other: str) -> bool:
+    """Do pickles of the one perhaps not load in the other? pyarrow has a major version each quarter, and pickles in
+    the Arrow format, which all of them read."""
+    return name != "pyarrow" and one.partition(".")[0] != other.partition(".")[0]
 
 
 def _read(body: bytes) -> Any:

@@ -10,7 +10,7 @@ from fnmap.aws.deploy import wanted
 from fnmap.aws.deployment import Deployment, Resource
 from fnmap.aws.package import Package
 
-ANYWHERE = {"account": "${AWS::AccountId}", "region": "${AWS::Region}", "partition": "${AWS::Partition}"}
+ANYWHERE = Deployment(account="${AWS::AccountId}", region="${AWS::Region}", partition="${AWS::Partition}")
 """The place of a deployment that is filled in by CloudFormation."""
 
 PARAMETERS = {
