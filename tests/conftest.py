@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 from gates import Gate
 
 import fnmap
+from fnmap.testing import servers
+from fnmap.testing.servers import Server
 
 PATIENCE_S = 10  # a test of these folders that takes longer hangs, unless its module says otherwise
 
@@ -46,6 +49,35 @@ def inline() -> Iterator[fnmap.Session]:
 @pytest.fixture(params=["local", "inline"])
 def session(request) -> fnmap.Session:
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """A real S3 server for all tests of this process."""
+    yield from serving(servers.s3_server())
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Server]:
+    """moto's imitation of all of AWS."""
+    yield from serving(servers.moto_server())
+
+
+def serving(server: AbstractContextManager[Server]) -> Iterator[Server]:
+    pytest.importorskip("boto3")
+    try:
+        with server as running:
+            yield running
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch) -> str:
+    """An empty bucket of a real S3 server, which this process and its workers find by their environment."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.make_bucket()
 
 
 @pytest.fixture
