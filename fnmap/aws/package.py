@@ -29,9 +29,9 @@ UNZIPPED_LIMIT = 262_144_000
 KEPT = 4  # packages in the cache
 FORM = 1  # of the package: a new number makes those in the cache stale
 TRIES = {
-    "fnmap": "import fnmap.worker",
+    "fnmap": "import fnmap",
     "obstore": "import obstore.store",
-    "cloudpickle": "import cloudpickle; assert cloudpickle.loads(cloudpickle.dumps(lambda: 1))() == 1",
+    "cloudpickle": "import cloudpickle, fnmap.worker; assert cloudpickle.loads(cloudpickle.dumps(lambda: 1))() == 1",
     "pyarrow": "import numpy, pyarrow as pa, pyarrow.parquet as pq, pyarrow.compute as pc, pyarrow.dataset\n"
     "import fnmap.format.parts, fnmap.format.table\n"
     "out = pa.BufferOutputStream(); pq.write_table(pa.table({'x': numpy.arange(3)}), out)\n"

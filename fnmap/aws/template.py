@@ -23,6 +23,8 @@ PARAMETERS = {
         "Description": "By which client and function know each other: openssl rand -hex 32",
     },
 }
+_KEEPS = {"AWS::S3::Bucket": "Retain", "AWS::SQS::Queue": "Delete", "AWS::Logs::LogGroup": "Delete"}
+"""What becomes of what is kept there when the stack goes: results stay."""
 HOW = """\
 # fnmap deploy --package fnmap.zip
 # aws s3 cp fnmap.zip s3://SOME-BUCKET/fnmap.zip
@@ -53,8 +55,9 @@ def _resource(resource: Resource) -> dict[str, Any]:
         properties["Code"] = {"S3Bucket": {"Ref": "CodeBucket"}, "S3Key": {"Ref": "CodeKey"}}
         properties["Environment"]["Variables"]["FNMAP_SECRET"] = {"Ref": "Secret"}
     said: dict[str, Any] = {"Type": resource.kind, "Properties": properties}
-    if resource.kind == "AWS::S3::Bucket":
-        said |= {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}  # it holds results
+    keeps = _KEEPS.get(resource.kind)
+    if keeps is not None:
+        said |= {"DeletionPolicy": keeps, "UpdateReplacePolicy": keeps}
     return said | ({"DependsOn": list(resource.after)} if resource.after else {})
 
 

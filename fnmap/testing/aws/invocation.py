@@ -56,7 +56,13 @@ def size_json(limit: int) -> bytes:
 
 
 def framed(
-    invocation: Invocation, config: Config, said: bytes, took_s: float, *, init_s: float | None, peak_mb: int | None = None
+    invocation: Invocation,
+    config: Config,
+    said: bytes,
+    took_s: float,
+    *,
+    init_s: float | None,
+    peak_mb: int | None = None,
 ) -> bytes:
     """What the function said, between the lines that the service writes around it."""
     request = f"RequestId: {invocation.request_id}"
