@@ -135,7 +135,7 @@ class _Patient:
             yield Finding(
                 "problem", "function", f"it has other code of fnmap ({theirs}) than is here ({ours})", self.deploy
             )
-        here, there = f"python{sys.version_info[0]}.{sys.version_info[1]}", said.get("Runtime", "")
+        here, there = _python(), said.get("Runtime", "")
         if here != there:
             mend = f"{self.deploy} --python {here.removeprefix('python')}, or run {there} here"
             yield Finding("problem", "function", f"it runs {there}, and this is {here}", mend)
@@ -228,6 +228,10 @@ def _failed(body: bytes) -> str:
     return (
         f"it failed: {said.get('errorType')}: {said.get('errorMessage')}" if isinstance(said, dict) else repr(body[:80])
     )
+
+
+def _python() -> str:
+    return f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def _installed(name: str) -> str:

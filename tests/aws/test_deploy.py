@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -82,9 +83,7 @@ def test_other_code_is_deployed_again_and_only_that(aws, stub, tmp_path):
     deploy(aws, stub)
     other = replace(stub, path=tmp_path / "other.zip", sha256="")
     other.path.write_bytes(stub.path.read_bytes() + b"\0")
-    import hashlib
-
-    other = replace(other, sha256=hashlib.sha256(other.path.read_bytes()).hexdigest())
+    other = replace(other, sha256=sha256(other.path.read_bytes()).hexdigest())
     assert [line.partition(":")[0] for line in details(deploy(aws, other))] == ["Code.Sha256"]
     assert actions(deploy(aws, other)) == ["keep"] * 6
 
@@ -199,7 +198,7 @@ def test_a_bucket_of_somebody_else_is_not_touched(aws, stub, monkeypatch):
         raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadBucket")
 
     monkeypatch.setattr(aws["s3"], "head_bucket", forbidden)
-    with pytest.raises(DeployError, match="no permission for HeadBucket.*fnmap deploy --policy"):
+    with pytest.raises(DeployError, match=r"no permission for HeadBucket.*fnmap deploy --policy"):
         plan(aws, Deployment("123456789012", "us-east-1"), stub)
 
 

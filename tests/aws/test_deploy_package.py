@@ -85,28 +85,23 @@ def test_programs_stay_programs(wheel):
     assert (modes["stub/tool.sh"], modes["stub/__init__.py"]) == (0o755, 0o644)
 
 
-def test_the_same_input_gives_the_same_bytes(wheel, tmp_path, monkeypatch):
-    stub = wheel("stub", {"stub.py": "WORDS = {'a', 'b', 'c', 'd', 'e'}\ndef f(x): return x in {'u', 'v', 'w'}\n"})
+def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
     bodies = set()
     for time in ("1", "2"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / time))
-        bodies.add(build_package(PYTHON, requirements=[stub], base=()).path.read_bytes())
+        bodies.add(build_package(PYTHON, base=()).path.read_bytes())
     assert len(bodies) == 1
 
 
-def test_a_package_is_built_once(wheel, monkeypatch):
-    stub = wheel("stub", {"stub.py": "x = 1"})
-    first = build_package(PYTHON, requirements=[stub], base=())
-    monkeypatch.setattr(wheels, "install", lambda *_, **__: pytest.fail("it was built again"))
-    assert build_package(PYTHON, requirements=[stub], base=()) == first
+def test_a_package_is_built_once(monkeypatch):
+    first = build_package(PYTHON, base=())
+    monkeypatch.setattr(package, "_build", lambda *_: pytest.fail("it was built again"))
+    assert build_package(PYTHON, base=()) == first
 
 
-def test_a_requirement_of_the_same_name_and_other_content_is_another_package(wheel):
-    sums = {
-        build_package(PYTHON, requirements=[wheel("stub", {"stub.py": text})], base=()).sha256
-        for text in ("x=1", "x=2")
-    }
-    assert len(sums) == 2
+def test_what_is_asked_for_counts_by_content(wheel):
+    asked = {package._request(PYTHON, "x86_64", [wheel("stub", {"stub.py": text})]) for text in ("x=1", "x=2")}
+    assert len(asked) == 2
 
 
 def test_the_function_knows_itself_as_the_client_knows_it(stub, tmp_path):
@@ -122,11 +117,10 @@ def test_other_sources_are_other_code(monkeypatch, tmp_path):
     assert code_hash() != before
 
 
-def test_what_is_too_large_is_shown_by_package_with_the_way_out(wheel, monkeypatch):
-    monkeypatch.setattr(package, "UNZIPPED_LIMIT", 3_000_000)
-    big = wheel("big", {"big.txt": "x" * 5_000_000})
-    with pytest.raises(DeployError, match=r"(?s)Lambda takes 3\.0.*big\S* +5\.0 MB.*--requirements FILE"):
-        build_package(PYTHON, requirements=[big], base=())
+def test_what_is_too_large_is_shown_by_package_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(package, "UNZIPPED_LIMIT", 100_000)
+    with pytest.raises(DeployError, match=r"(?s)Lambda takes 0\.1.*fnmap +\d\.\d MB.*--requirements FILE"):
+        build_package(PYTHON, base=())
 
 
 def test_what_has_no_wheel_is_named(monkeypatch):

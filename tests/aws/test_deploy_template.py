@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-yaml = pytest.importorskip("yaml", reason="needs fnmap[test]")
-
 from fnmap.aws.deploy import wanted
 from fnmap.aws.deployment import Deployment
 from fnmap.aws.template import ANYWHERE, template
+
+
+def parsed(text):
+    return pytest.importorskip("yaml", reason="needs fnmap[test]").safe_load(text)
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +23,12 @@ def text(stub):
 
 def test_the_linter_of_cloudformation_finds_nothing(text):
     linter = pytest.importorskip("cfnlint.api", reason="needs fnmap[test]")
-    assert [str(found) for found in linter.lint_all(text)] == []
+    assert [str(found) for found in linter.lint_all(text) if not found.rule.id.startswith("I")] == []
 
 
 def test_it_is_the_same_as_json(text, stub):
     there = template(replace(ANYWHERE, concurrency=20, tags={"team": "cat"}), stub, "json")
-    assert yaml.safe_load(text) == json.loads(there)
+    assert parsed(text) == json.loads(there)
 
 
 def test_filled_in_it_has_the_properties_that_are_deployed(stub):
@@ -45,10 +47,10 @@ def test_filled_in_it_has_the_properties_that_are_deployed(stub):
 
 
 def test_the_bucket_outlives_its_stack(text):
-    assert yaml.safe_load(text)["Resources"]["Bucket"]["DeletionPolicy"] == "Retain"
+    assert parsed(text)["Resources"]["Bucket"]["DeletionPolicy"] == "Retain"
 
 
 def test_no_secret_is_in_it(text):
-    said = yaml.safe_load(text)
+    said = parsed(text)
     assert said["Resources"]["Function"]["Properties"]["Environment"]["Variables"]["FNMAP_SECRET"] == {"Ref": "Secret"}
     assert said["Parameters"]["Secret"]["NoEcho"] is True
