@@ -224,8 +224,8 @@ def attach(said: argparse.Namespace) -> int:
         status = run.status
     bar(RunEnded(run.id, status.state, status.done, status.failed))
     print(f"{run.id}: {status.state}, {status.done:,} of {status.total:,} done, {status.failed:,} failed")
-    for index, error in list(run.errors.items())[: said.errors]:
-        _wrapped(f"{index}: {str(error).partition(chr(10))[0]}")
+    for error in list(run.errors.values())[: said.errors]:
+        _wrapped(str(error).partition("\n")[0])
     if status.state == "interrupted":
         _wrapped(f"its driver is gone: fnmap.attach({run.id!r}).retry() finishes it", "")
     return 0 if status.state == "done" and not status.failed else 1

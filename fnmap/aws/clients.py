@@ -20,7 +20,9 @@ class Clients:
         except ImportError as error:
             raise DeployError(f"{error}; run `pip install 'fnmap[aws]'`") from error
         with told():
-            self._session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))  # boto3 does not look there
+            self._session = boto3.Session(
+                region_name=region or os.environ.get("AWS_REGION")
+            )  # boto3 does not look there
         if self._session.region_name is None:
             raise DeployError("no AWS region is set; set AWS_REGION, or give --region")
         self._config = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=10)

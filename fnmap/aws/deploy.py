@@ -114,8 +114,8 @@ def _shown(path: str, value: Any) -> str:
         return "(secret)"
     if value is None:
         return "nothing"
-    text = str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    text, most = str(value), 12 if path.endswith("Sha256") else 60
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def apply(aws: Clients, changes: Sequence[Change], told_of: Callable[[Change], None] = lambda _: None) -> None:
@@ -164,7 +164,7 @@ def _contents(aws: Clients, resource: Resource) -> tuple[str, ...]:
         return ()
     page = aws["s3"].list_objects_v2(Bucket=resource.name)
     count, more = page.get("KeyCount", 0), page.get("IsTruncated", False)
-    return (f"with {'more than ' if more else ''}{count:,} objects",) if count else ()
+    return (f"objects in it: {'more than ' if more else ''}{count:,}",) if count else ()
 
 
 # -- the secret by which client and function know each other --------------------------------------------

@@ -132,7 +132,7 @@ def test_destroy_leaves_nothing(aws, stub):
     aws["s3"].put_object(Bucket=BUCKET, Key="run/y", Body=b"y")
     changes = plan_destroy(aws, "fnmap")
     assert actions(changes) == ["delete"] * 6
-    assert details(changes) == ["with 1 objects"]
+    assert details(changes) == ["objects in it: 1"]
     apply(aws, changes)
     assert plan_destroy(aws, "fnmap") == []
     assert aws["s3"].list_buckets()["Buckets"] == []

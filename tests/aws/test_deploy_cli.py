@@ -57,11 +57,9 @@ def test_a_redeployment_that_forgets_its_requirements_is_refused(cloud, type_, m
         rich = replace(stub, versions={**stub.versions, "scipy": "1.15.0"})
         patch.setattr(package, "build_package", lambda *_, **__: rich)
         type_("deploy")
-    assert type_("deploy") == (
-        1,
-        "fnmap: the function has scipy=1.15.0, which this deployment would leave out; "
-        "give --requirements FILE again, or --requirements /dev/null if they are to go\n",
-    )
+    code, said = type_("deploy")
+    assert code == 1
+    assert "fnmap: the function has scipy=1.15.0, which this deployment would leave out; give --requirements" in said
     assert type_("deploy --requirements /dev/null")[0] == 0
 
 
@@ -117,10 +115,10 @@ def test_without_credentials_nothing_starts(nowhere, type_):
         assert "Traceback" not in said
 
 
-def test_runs_are_listed_attached_to_and_collected(type_, tmp_path, local):
+def test_runs_are_listed_attached_to_and_collected(type_, tmp_path):
     with fnmap.Session(on="inline", store=tmp_path) as session:
-        session.map(abs, range(-3, 0), name="good").wait()
-        session.map(lambda x: 1 // x, range(2), name="bad", errors="return").wait()
+        session.map(abs, range(-3, 0), name="good", chunksize=1).wait()
+        session.map(lambda x: 1 // x, range(2), name="bad", errors="return", chunksize=1).wait()
     code, said = type_(f"runs --store {tmp_path}")
     assert code == 0
     assert [line.split()[:5] for line in said.splitlines()[1:]] == [
@@ -131,9 +129,9 @@ def test_runs_are_listed_attached_to_and_collected(type_, tmp_path, local):
     code, said = type_(f"attach bad --store {tmp_path}")
     assert code == 1
     assert "1 of 2 done, 1 failed" in said
-    assert "0: ZeroDivisionError" in said
-    assert type_(f"gc 0s --store {tmp_path} --dry-run")[1].endswith("2 runs of 2 parts would be deleted\n")
-    assert type_(f"gc 0s --store {tmp_path}")[1].endswith("2 runs of 2 parts deleted\n")
+    assert "ZeroDivisionError: integer" in said
+    assert "2 runs of 5 parts would be deleted\n" in type_(f"gc 0s --store {tmp_path} --dry-run")[1]
+    assert "2 runs of 5 parts deleted\n" in type_(f"gc 0s --store {tmp_path}")[1]
     assert type_(f"runs --store {tmp_path}")[1] == "no named runs\n"
 
 
