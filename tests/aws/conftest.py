@@ -50,9 +50,17 @@ def stub(tmp_path_factory):
             os.environ["XDG_CACHE_HOME"] = before
 
 
+@pytest.fixture(scope="session")
+def models():
+    """What botocore knows of AWS, read once: each of its sessions would read it again."""
+    loaders = pytest.importorskip("botocore.loaders", reason="needs fnmap[aws]")
+    return loaders.create_loader()
+
+
 @pytest.fixture
-def nowhere(monkeypatch, tmp_path) -> None:
+def nowhere(monkeypatch, tmp_path, models) -> None:
     """An environment that knows nothing of AWS."""
+    monkeypatch.setattr("botocore.loaders.create_loader", lambda *_: models)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
