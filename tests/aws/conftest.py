@@ -60,7 +60,7 @@ def models():
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path, models) -> None:
     """An environment that knows nothing of AWS."""
-    monkeypatch.setattr("botocore.loaders.create_loader", lambda *_: models)
+    monkeypatch.setattr("botocore.session.create_loader", lambda *_: models)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
