@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fnmap.aws.clients import Clients
     from fnmap.aws.deploy import Change
     from fnmap.aws.deployment import Deployment
+    from fnmap.aws.package import Package
 
 _OPTIONS = ("python", "arch", "memory_mb", "timeout_s", "disk_mb", "concurrency", "log_days", "tmp_days", "metrics")
 _KINDS = {"LogGroup": "logs", "EventInvokeConfig": "async calls"}
@@ -46,7 +47,6 @@ def deploy(said: argparse.Namespace) -> int:
     """Show what would change, and change it."""
     from fnmap.aws.clients import Clients
     from fnmap.aws.deploy import apply, left_out, plan, settled
-    from fnmap.aws.package import build_package
 
     if said.template:
         return _template(said)
@@ -54,9 +54,7 @@ def deploy(said: argparse.Namespace) -> int:
     deployment = settled(aws, said.name, _options(said))
     if said.policy:
         return _policy(said, deployment)
-    package = build_package(deployment.python, deployment.arch, deployment.requirements)
-    if said.package:
-        shutil.copyfile(package.path, said.package)
+    package = _packaged(said, deployment)
     print(f"{said.name} in {aws.region}, account {aws.account}")
     versions = " ".join(f"{name} {version}" for name, version in package.versions.items())
     size = f"{package.unzipped_bytes / 1e6:.0f} MB, zipped {package.zipped_bytes / 1e6:.0f}"
@@ -79,6 +77,15 @@ def deploy(said: argparse.Namespace) -> int:
     return 0
 
 
+def _packaged(said: argparse.Namespace, deployment: Deployment) -> Package:
+    from fnmap.aws.package import build_package
+
+    package = build_package(deployment.python, deployment.arch, deployment.requirements)
+    if said.package:
+        shutil.copyfile(package.path, said.package)
+    return package
+
+
 def _options(said: argparse.Namespace) -> dict[str, Any]:
     """What was said of the deployment; None for what was not."""
     from fnmap.aws.package import read_requirements
@@ -92,14 +99,11 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
 
 
 def _template(said: argparse.Namespace) -> int:
-    from fnmap.aws.package import build_package
     from fnmap.aws.template import ANYWHERE, template
 
     options = {name: value for name, value in _options(said).items() if value is not None}
     deployment = replace(ANYWHERE, name=said.name, **options)
-    package = build_package(deployment.python, deployment.arch, deployment.requirements)
-    if said.package:
-        shutil.copyfile(package.path, said.package)
+    package = _packaged(said, deployment)
     print(template(deployment, package, said.template), end="")
     return 0
 
@@ -124,11 +128,8 @@ def destroy(said: argparse.Namespace) -> int:
     print(f"{said.name} in {aws.region}, account {aws.account}")
     for change in changes:
         _show(change)
-    if not changes:
-        print("nothing to delete")
-        return 0
-    if said.dry_run:
-        print("nothing was done: it is a dry run")
+    if not changes or said.dry_run:
+        print("nothing was done: it is a dry run" if changes else "nothing to delete")
         return 0
     if not said.yes and not _agreed(said.name):
         print("nothing was done")
@@ -171,7 +172,7 @@ def doctor(said: argparse.Namespace) -> int:
         problems += finding.state == "problem"
         mend = f" -> {finding.mend}" if finding.mend else ""
         _wrapped(f"{finding.state:<8} {finding.about:<13} {finding.said}{mend}", "", " " * 23)
-    print(f"{problems} {'problem' if problems == 1 else 'problems'}" if problems else "all is well")
+    print(f"{problems} problem{'s' * (problems > 1)}" if problems else "all is well")
     return 1 if problems else 0
 
 
