@@ -5,7 +5,6 @@ It holds compiled files beside the sources: /var/task is read-only, so each cold
 
 from __future__ import annotations
 
-import compileall
 import hashlib
 import json
 import os
@@ -169,23 +168,17 @@ def _try(tree: Path) -> None:
 def _compile(tree: Path) -> None:
     """Beside each source its compiled form, which is taken without a look at the source. In a process of its own, whose
     hashes are not random: the order of a set of constants is that of their hashes."""
-    code = f"from {_compile.__module__} import _compile_here; _compile_here({str(tree)!r})"
-    path = os.pathsep.join([str(Path(fnmap.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": path}, check=True
+    code = (
+        "import compileall, py_compile, sys\n"
+        "compileall.compile_dir(sys.argv[1], maxlevels=99, quiet=2, stripdir=sys.argv[1], prependdir='/var/task',"
+        " invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)"
     )
-
-
-def _compile_here(tree: str) -> None:
-    import py_compile
-
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    compileall.compile_dir(tree, maxlevels=99, quiet=2, stripdir=tree, prependdir="/var/task", invalidation_mode=mode)
+    subprocess.run([sys.executable, "-c", code, str(tree)], env=os.environ | {"PYTHONHASHSEED": "0"}, check=True)
 
 
 def _zip(tree: Path, target: Path) -> None:
     """Names in order, one time for all, and only those bits that decide whether a file can be run."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=5) as out:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as out:
         for path in sorted(p for p in tree.rglob("*") if p.is_file()):
             name = path.relative_to(tree).as_posix()
             if name.endswith(("/RECORD", "/direct_url.json", "/INSTALLER", "/REQUESTED")):

@@ -1,0 +1,8 @@
+"""`python -m fnmap` is `fnmap`."""
+
+import sys
+
+from fnmap.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Who may do what: no more than what is needed, and only to what belongs to the deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fnmap.aws.deployment import Deployment
+
+Document = dict[str, Any]
+PACKAGES = "deploy/"
+"""Where in the bucket the function's own package lies: what it runs, it must not be able to change."""
+
+
+def trust() -> Document:
+    """Lambda may run functions in this role."""
+    return _document(
+        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    )
+
+
+def function(d: Deployment) -> Document:
+    """What the function may do: its bucket but for its own package, its log group, the queues, itself."""
+    bucket = d.arn("s3", d.bucket)
+    return _document(
+        *_bucket(d),
+        {**_allow("", ["s3:*"], [f"{bucket}/{PACKAGES}*"]), "Sid": "NotItsOwnPackage", "Effect": "Deny"},
+        _allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [d.arn("logs", f"log-group:{d.log_group}:*")]),
+        _allow("Tell", ["sqs:SendMessage"], [d.arn("sqs", f"{d.name}-*")]),
+        _allow("FanOut", ["lambda:InvokeFunction"], [d.arn("lambda", f"function:{d.name}")]),
+    )
+
+
+def user(d: Deployment) -> Document:
+    """What whoever maps may do: call the function and read what became of it. Not deploy."""
+    queues = ["CreateQueue", "DeleteMessage", "DeleteQueue", "GetQueueAttributes", "GetQueueUrl", "ReceiveMessage"]
+    lambdas = ["GetFunctionConcurrency", "GetFunctionConfiguration", "InvokeFunction"]
+    log_group = d.arn("logs", f"log-group:{d.log_group}")
+    return _document(
+        *_bucket(d),
+        _allow("Call", [f"lambda:{verb}" for verb in lambdas], [d.arn("lambda", f"function:{d.name}")]),
+        _allow("Hear", [f"sqs:{verb}" for verb in [*queues, "TagQueue"]], [d.arn("sqs", f"{d.name}-*")]),
+        _allow("ReadLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], [log_group, f"{log_group}:*"]),
+        _allow("KnowLimits", ["lambda:GetAccountSettings"], ["*"]),
+    )
+
+
+def _bucket(d: Deployment) -> list[Document]:
+    bucket = d.arn("s3", d.bucket)
+    verbs = ["AbortMultipartUpload", "DeleteObject", "GetObject", "PutObject"]
+    return [
+        _allow("Objects", [f"s3:{verb}" for verb in verbs], [f"{bucket}/*"]),
+        _allow("List", ["s3:ListBucket"], [bucket]),
+    ]
+
+
+def _allow(sid: str, actions: Sequence[str], on: Sequence[str]) -> Document:
+    return {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": list(on)}
+
+
+def _document(*statements: Document) -> Document:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
