@@ -1,4 +1,4 @@
-"""`python -m fnmap` is `fnmap`."""
+"""`python -m fnmap`: the command `fnmap`."""
 
 import sys
 

@@ -59,10 +59,13 @@ def deploy(said: argparse.Namespace) -> int:
     versions = " ".join(f"{name} {version}" for name, version in package.versions.items())
     size = f"{package.unzipped_bytes / 1e6:.0f} MB, zipped {package.zipped_bytes / 1e6:.0f}"
     _wrapped(f"python {deployment.python}, {deployment.arch}, {size}: {versions}")
-    if not said.requirements and (gone := left_out(aws, said.name, package)):
+    if said.add and (gone := left_out(aws, said.name, package)):  # those stay
+        deployment = replace(deployment, requirements=(*deployment.requirements, *gone))
+        package = _packaged(said, deployment)
+    elif not said.requirements and (gone := left_out(aws, said.name, package)):
         raise DeployError(
             f"the function has {', '.join(gone)}, which this deployment would leave out; "
-            "give --requirements FILE again, or --requirements /dev/null if they are to go"
+            "give --requirements FILE again, --add for one more, or --requirements /dev/null if they are to go"
         )
     changes = plan(aws, deployment, package)
     for change in changes:
@@ -91,8 +94,9 @@ def _options(said: argparse.Namespace) -> dict[str, Any]:
     from fnmap.aws.package import read_requirements
 
     options = {name: getattr(said, name) for name in _OPTIONS}
-    if said.requirements:
-        options["requirements"] = tuple(read_requirements(said.requirements))
+    if said.requirements or said.add:
+        listed = read_requirements(said.requirements) if said.requirements else []
+        options["requirements"] = (*listed, *said.add)
     if pairs := dict(pair.partition("=")[::2] for pair in said.tag):
         options["tags"] = pairs
     return options
@@ -294,6 +298,8 @@ def _deploy_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tmp-days", type=int, metavar="N", help="keep unnamed runs so long (at first: 7)")
     group.add_argument("--metrics", action=argparse.BooleanOptionalAction, help="to CloudWatch (at first: no)")
     parser.add_argument("--requirements", metavar="FILE", help="packages that the functions import")
+    more = "one more, besides those that are deployed, as in pandas==3.0"
+    parser.add_argument("--add", action="append", default=[], metavar="PACKAGE", help=more)
     parser.add_argument("--tag", action="append", default=[], metavar="K=V", type=_tag, help="on all that is made")
 
 

@@ -88,7 +88,7 @@ def check_packages(there: Configuration, modules: Iterable[str], what: str) -> N
         deploy = "fnmap deploy" if there.name == "fnmap" else f"fnmap deploy --name {there.name}"
         raise DeployError(
             f"{what} needs the package {names[0]!r}, which is missing in the function {there.name!r}: run"
-            f" `{deploy} --package {names[0]}=={version_here(names[0])}`"
+            f" `{deploy} --add {names[0]}=={version_here(names[0])}`"
         )
 
 

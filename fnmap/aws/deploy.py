@@ -74,11 +74,12 @@ def plan(aws: Clients, deployment: Deployment, package: Package) -> list[Change]
 
 
 def left_out(aws: Clients, name: str, package: Package) -> list[str]:
-    """The packages that the deployed function has and this package has not."""
+    """The packages that the deployed function has and this package has not, as pip takes them."""
     with told():
         function = KINDS["AWS::Lambda::Function"].read(aws, name)
     there = _variables(function).get("FNMAP_PACKAGES", "").split()
-    return [pair for pair in there if pair.partition("=")[0] not in package.versions]
+    gone = [pair.partition("=") for pair in there if pair.partition("=")[0] not in package.versions]
+    return [f"{name}=={version}" for name, _, version in gone]
 
 
 def wanted(deployment: Deployment, package: Package, secret: str) -> list[Resource]:

@@ -45,7 +45,7 @@ def test_at_first_all_is_made_and_then_there_is_nothing_to_do(aws, stub):
 def test_what_is_made_is_as_its_clients_expect_it(aws, stub):
     deploy(aws, stub, metrics=True, concurrency=50, tags={"team": "cat"})
     found = aws["lambda"].get_function(FunctionName="fnmap")
-    assert found["Configuration"]["Handler"] == "fnmap.aws.handler.handle"
+    assert found["Configuration"]["Handler"] == "fnmap.compute.aws_handler.handle"
     assert found["Concurrency"]["ReservedConcurrentExecutions"] == 50
     assert found["Tags"] == {"fnmap:deployment": "fnmap", "team": "cat"}
     said = variables(aws)
@@ -162,7 +162,7 @@ def test_data_that_are_kept_are_trusted_by_the_next_deployment(aws, stub):
 
 def test_packages_that_would_go_are_named(aws, stub):
     deploy(aws, replace(stub, versions={"scipy": "1.15.0", "stub": "1.0"}))
-    assert left_out(aws, "fnmap", stub) == ["scipy=1.15.0"]
+    assert left_out(aws, "fnmap", stub) == ["scipy==1.15.0"]
 
 
 def test_a_role_that_is_not_known_everywhere_yet_is_waited_for(account):

@@ -59,7 +59,7 @@ def test_a_redeployment_that_forgets_its_requirements_is_refused(cloud, type_, m
         type_("deploy")
     code, said = type_("deploy")
     assert code == 1
-    assert "fnmap: the function has scipy=1.15.0, which this deployment would leave out; give --requirements" in said
+    assert "fnmap: the function has scipy==1.15.0, which this deployment would leave out; give --requirements" in said
     assert type_("deploy --requirements /dev/null")[0] == 0
 
 
