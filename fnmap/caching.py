@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fnmap import cache
+from fnmap import cache, clock
 from fnmap.errors import MissingKey, NotCacheable
 from fnmap.format import keys
 from fnmap.format.call import Form
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fnmap.plans import Plan
 
 log = logging.getLogger(__name__)
+FIRST_S = 30.0  # that a run takes before it writes down what it has so far
 CROWDED = 32  # runs that have written down results of one function: what more of them read is merged
 _runs = itertools.count()
 
@@ -55,6 +57,9 @@ class Cached:
     def __init__(self, store: Store, identity: str, run: str, task_keys: NDArray[np.uint64]) -> None:
         self.store, self.identity, self.run, self.task_keys = store, identity, run, task_keys
         self._crowded = False
+        self._written = set[str]()  # keys of parts of the run
+        self._writing = threading.Lock()
+        self._begun, self._wait_s = clock.now(), FIRST_S
 
     @classmethod
     def of_items(cls, store: Store, fn: Any, items: Sequence[Any], form: Form, options: MapOptions, run: str) -> Cached:
@@ -77,10 +82,26 @@ class Cached:
         schedule.skip(ledger.put_hits(_parts(self.store, hits)), State.DONE)
         self._crowded = found.groups >= CROWDED
 
+    def write_some(self, ledger: Ledger) -> None:
+        """Called now and then while the run is live: if it dies, others find what it had. At ever longer intervals, so
+        that a run writes few manifests however long it takes."""
+        if clock.now() - self._begun >= self._wait_s:
+            self._wait_s *= 2
+            self.write(ledger)
+
     def write(self, ledger: Ledger, *, but: frozenset[int] = frozenset()) -> None:
-        """Write down where the results of this run are, that others find them. `but`: results that came of errors."""
+        """Write down where the new results of this run are, that others find them. `but`: those that came of errors."""
+        with self._writing:
+            there = list(ledger.results.order)
+            new = [part for part in there if part.key is not None and part.key not in self._written]
+            self._write(new, but)
+            self._written.update(str(part.key) for part in new)
+            if self._crowded and ledger.ended:
+                cache.compact(self.store, self.identity)
+
+    def _write(self, new: Sequence[Part], but: frozenset[int]) -> None:
         parts, part_of, positions, tasks = dict[str, int](), list[int](), list[int](), list[int]()
-        for part in ledger.results.order:
+        for part in new:
             if part.key is None or part.rows is not None or part.lost:
                 continue  # a failure, or in the cache already, or gone
             number = parts.setdefault(part.key, len(parts))
@@ -93,8 +114,6 @@ class Cached:
             cache.write_manifest(
                 self.store, self.identity, self.run, self.task_keys[tasks], list(parts), part_of, positions
             )
-            if self._crowded:
-                cache.compact(self.store, self.identity)
 
 
 def found_before(store: Store, name: str, seen: Collection[str] = ()) -> Iterator[tuple[str, int, list[Part]]]:

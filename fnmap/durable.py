@@ -45,6 +45,7 @@ class Durable:
     def __init__(self, store: Store, name: str, number: int, stage: int = 0) -> None:
         self.store, self.name, self.number, self.stage = store, name, number, stage
         self.live: Any = None  # the run, so that `live_here` finds it, though its holder has let go of it
+        self.on_beat: Callable[[], None] | None = None
         self._beats, self._begun = 0, clock.now()
 
     def place(self, chunk: Chunk) -> Place:
@@ -83,6 +84,8 @@ class Durable:
         self._check_mine()
         self._beats += 1
         say_alive(self.store, self.name, self.number, self._beats)
+        if self.on_beat is not None:
+            self.on_beat()
 
     def reopen(self, run: Run | PlanRun, session: Session) -> None:
         """The run had ended and is driven again. Raises RunTakenOver if another has taken it up, or deletes it: this

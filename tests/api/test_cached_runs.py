@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from gates import say_at, wait_at
 
 import fnmap
 from fnmap.caching import CROWDED
@@ -217,3 +218,34 @@ def test_one_stage_alone_may_be_cached(kept, tmp_path):
         assert run.result() == [1, 2, 5, 10]
     assert ran(calls) == 4
     assert [stage["cached"] for stage in run.report().values()] == [4, 0]
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Drivers say all the time that they live, and what they have."""
+    monkeypatch.setattr("fnmap.durable.BEAT_S", 0.0)
+    monkeypatch.setattr("fnmap.driver.BEAT_S", 0.01)
+    monkeypatch.setattr("fnmap.caching.FIRST_S", 0.0)
+
+
+def test_what_a_run_has_is_found_by_others_while_it_goes_on(eager, tmp_path, gate, begun):
+    pipe, told = gate.path, begun.path
+
+    def task(x):
+        if x < 3:
+            return x * x
+        say_at(told)
+        wait_at(pipe)
+        return x * x
+
+    store = tmp_path / "store"
+    with fnmap.Session(workers=1, store=store) as session, fnmap.Session(on="inline", store=store) as other:
+        run = session.map(task, range(4), cache=True, chunksize=1)
+        begun.heard()
+        while not any(key.startswith("cache/") for key in other.store.list("")):
+            run.wait(0.01)
+        again = other.map(task, range(3), cache=True)
+        assert list(again) == [0, 1, 4]
+        assert again.report()["cached"] > 0
+        gate.open()
+        assert list(run) == [0, 1, 4, 9]
