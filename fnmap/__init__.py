@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from fnmap.errors import FnmapError, TaskError
     from fnmap.executor import Executor
     from fnmap.plan_file import load_plan
+    from fnmap.plan_run import PlanRun
+    from fnmap.planning.models import ComputeModel
     from fnmap.planning.policy import Retry, Tolerate
+    from fnmap.plans import Plan
     from fnmap.run import Run, Status
     from fnmap.session import Session
     from fnmap.shared import share
@@ -23,8 +26,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ComputeModel",
     "Executor",
     "FnmapError",
+    "Plan",
+    "PlanRun",
     "Retry",
     "Run",
     "Session",
@@ -52,7 +58,10 @@ _HOMES = {
     "fnmap.errors": "FnmapError TaskError",
     "fnmap.executor": "Executor",
     "fnmap.plan_file": "load_plan",
+    "fnmap.plan_run": "PlanRun",
+    "fnmap.planning.models": "ComputeModel",
     "fnmap.planning.policy": "Retry Tolerate",
+    "fnmap.plans": "Plan",
     "fnmap.run": "Run Status",
     "fnmap.session": "Session",
     "fnmap.shared": "share",
