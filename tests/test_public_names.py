@@ -8,7 +8,8 @@ import sys
 import fnmap
 
 NAMES = [
-    "ComputeModel", "Executor", "FnmapError", "Plan", "PlanRun", "Retry", "Run", "Session", "Status", "TaskError", "Tolerate", "attach", "close", "errors",
+    "ComputeModel", "Executor", "FnmapError", "Plan", "PlanRun", "Retry", "Run",
+    "Session", "Status", "TaskError", "Tolerate", "attach", "close", "errors",
     "gc", "load_plan", "map", "map_reduce", "plan", "runs", "share", "starmap", "submit", "task", "use",
 ]  # fmt: skip
 
