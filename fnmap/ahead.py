@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from fnmap.storage.base import Parallel, Store
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from fnmap.results import Results
     from fnmap.stage import Part
 
@@ -34,6 +35,10 @@ class Ahead:
         if at is None:  # of no run that is held here
             return
         if self._pool is None:
+            from concurrent.futures import (
+                ThreadPoolExecutor,
+            )  # that cannot be imported for the first time when a program ends
+
             self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fnmap-ahead")
         for key in self._order[at : at + AHEAD]:
             if key not in self._coming:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fnmap.storage.base import Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Key = TypeVar("Key")
 Answer = TypeVar("Answer")
@@ -33,6 +35,8 @@ def list_all(store: Store, prefixes: Iterable[str]) -> list[str]:
 
 
 def _ahead(do: Callable[[Key], Answer], keys: Iterable[Key], width: int) -> Iterator[Answer]:
+    from concurrent.futures import ThreadPoolExecutor  # that cannot be imported for the first time when a program ends
+
     under_way: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(width, thread_name_prefix="fnmap-store") as pool:
         try:

@@ -64,7 +64,7 @@ class Retrying:
             except StoreBusy:
                 unsure = True
                 raise
-            return created or (unsure and ours())
+            return created or (unsure and self.persist(ours))
 
         return self.persist(attempt)
 
