@@ -35,7 +35,7 @@ def list_all(store: Store, prefixes: Iterable[str]) -> list[str]:
 
 
 def _ahead(do: Callable[[Key], Answer], keys: Iterable[Key], width: int) -> Iterator[Answer]:
-    from concurrent.futures import ThreadPoolExecutor  # that cannot be imported for the first time when a program ends
+    from concurrent.futures import ThreadPoolExecutor  # cannot be imported first when a program ends
 
     under_way: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(width, thread_name_prefix="fnmap-store") as pool:
