@@ -11,7 +11,7 @@ def empty(event: Any, context: Any) -> None:
     """The least that a function can do."""
 
 
-def one_object(event: Any, context: Any) -> None:
+def one_object(event: Any, context: Any) -> None:  # noqa: ARG001 - as Lambda calls it
     """After PyWren: the function is one object, the input of each task one, and its output one."""
     s3, bucket, run, task = _s3(), event["bucket"], event["run"], event["task"]
 

@@ -87,11 +87,12 @@ class Lithops(OnLambda):
         import tempfile
         import zipfile
 
+        os.environ["HOME"] = folder = tempfile.mkdtemp()  # it remembers there what it has deployed
+        os.chdir(folder)  # and packs its handler in the working directory
         import lithops
         from lithops.serverless.backends.aws_lambda import aws_lambda as backend
         from lithops.version import __version__
 
-        os.chdir(tempfile.mkdtemp())  # it packs its handler in the working directory
         client, empty = self.aws.client("lambda"), io.BytesIO()
         with zipfile.ZipFile(empty, "w") as packed:
             packed.writestr("python/none.txt", "its dependencies are in the environments already")
