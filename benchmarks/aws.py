@@ -17,6 +17,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 from unittest.mock import patch
@@ -31,8 +32,8 @@ S3_REQUESTS = re.compile(r"^SeaweedFS_s3_request_total\{.*\} (\S+)$", re.MULTILI
 
 
 class Aws:
-    """The servers as their client sees them. `options` are those of `fnmap.testing.local_aws`; the variables of AWS
-    lead there as long as it is open."""
+    """The servers as their client sees them. `options` are those of `fnmap.testing.local_aws`, and `env`, variables of
+    all environments. Those of AWS lead there as long as it is open."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -90,6 +91,7 @@ def serve(options: dict[str, Any]) -> None:
     port = free_ports(1)[0]
     with ExitStack() as stack:
         s3 = stack.enter_context(s3_server(arguments=(f"-metricsPort={port}",)))
+        s3 = replace(s3, env={**s3.env, **options.pop("env", {})})
         aws = stack.enter_context(local_aws(s3=s3, **options))
         for name in HANDLERS:
             _create(aws, name)

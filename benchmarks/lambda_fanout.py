@@ -127,6 +127,27 @@ class Aiohttp(Pinging):
         return sign(here.who(), here.name, here.region, "POST", self.url, {"content-type": "application/json"}, PING)
 
 
+class OwnClient(Aiohttp):
+    """fnmap's HTTP client and signatures, and nothing else."""
+
+    name = "own-client"
+
+    async def _ping(self, number: int) -> list[bytes]:
+        import asyncio
+
+        from fnmap.aws.http import Connections
+
+        left, answers, connections = iter(range(number)), list[bytes](), Connections()
+
+        async def line() -> None:
+            for _ in left:
+                answers.append((await connections.ask("POST", self.url, self.signed(), PING, 60.0)).body)
+
+        await asyncio.gather(*(line() for _ in range(IN_FLIGHT)))
+        connections.close()
+        return answers
+
+
 def measure(system: System, invocations: int) -> Iterator[Metrics]:
     """CPU of this process and wall time of an invocation, and the memory that this process has had."""
     items = list(range(invocations))
@@ -150,16 +171,17 @@ QUESTION = Question(
         Column("wall_us", "an invocation", "us"),
         Column("client_mb", "client", "MB"),
     ),
-    systems=("fnmap", "aiohttp", "boto3"),
-    toy_systems=("fnmap", "aiohttp", "boto3"),
+    systems=("fnmap", "own-client", "aiohttp", "boto3"),
+    toy_systems=("fnmap", "own-client", "aiohttp", "boto3"),
     full={"invocations": 10_000},
     toy={"invocations": 200},
     caps={"boto3": Cap("measured at 2 k", {"invocations": 2_000})},
     goals=(
         Goal("client's CPU an invocation", "fnmap", "cpu_us", 500.0),
+        Goal("an answer by the own client against aiohttp", "own-client", "cpu_us", 0.6, against="aiohttp"),
         Goal("memory of the client", "fnmap", "client_mb", 200.0),
     ),
-    own=(Fnmap, Aiohttp, Boto3),
+    own=(Fnmap, OwnClient, Aiohttp, Boto3),
     reference="aiohttp",
 )
 
