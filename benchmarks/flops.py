@@ -10,13 +10,14 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 from unittest.mock import patch
 
 from benchmarks import lambda_map
 from benchmarks.aws import Aws
-from benchmarks.peers import Fn, Fnmap, Pool, System
+from benchmarks.peers import Fnmap, Pool, System
 from benchmarks.question import Column, Goal, Metrics, Part, Question, check
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -48,20 +49,9 @@ class FnmapLambda(lambda_map.Fnmap):
     name: ClassVar[str] = "fnmap-lambda"
 
     def start(self) -> None:
-        from contextlib import ExitStack
-
-        self.stack = ExitStack()
+        self.environments, self.stack = self.workers, ExitStack()
         self.aws = self.stack.enter_context(Aws(env=ONE_THREAD))
         self.connect()
-
-    def connect(self) -> None:
-        import fnmap
-        from fnmap.compute.aws_lambda import LambdaCompute
-
-        self.session = self.stack.enter_context(fnmap.Session(on=LambdaCompute(workers=self.workers)))
-
-    def map(self, fn: Fn, items: Sequence[Any]) -> list[Any]:
-        return list(self.session.map(fn, items))
 
 
 class Raw(Pool):

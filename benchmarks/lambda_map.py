@@ -18,7 +18,6 @@ from benchmarks.peers import Fn, System, _plain
 from benchmarks.processes import peak_bytes
 from benchmarks.question import Cap, Column, Goal, Metrics, Part, Question, check, timed
 
-ENVIRONMENTS = 8  # at once, for each system
 SEVERAL = 5  # of what is over in no time
 POLL_S = 0.02
 NAP_S = 0.3
@@ -36,11 +35,13 @@ def nap(item: int) -> int:
 
 
 class OnLambda(System):
-    """A system, and the servers that it is given."""
+    """A system, and the servers that it is given. `environments`: how many of its calls run at once."""
+
+    environments = 8
 
     def start(self) -> None:
         self.stack = ExitStack()
-        self.aws = self.stack.enter_context(Aws(concurrency=ENVIRONMENTS + 2, delay_scale=0.01))
+        self.aws = self.stack.enter_context(Aws(concurrency=self.environments + 2, delay_scale=0.01))
         self.connect()
 
     def connect(self) -> None:
@@ -60,7 +61,7 @@ class Fnmap(OnLambda):
         import fnmap
         from fnmap.compute.aws_lambda import LambdaCompute
 
-        self.session = self.stack.enter_context(fnmap.Session(on=LambdaCompute(workers=ENVIRONMENTS)))
+        self.session = self.stack.enter_context(fnmap.Session(on=LambdaCompute(workers=self.environments)))
 
     def map(self, fn: Fn, items: Sequence[Any]) -> list[Any]:
         return list(self.session.map(fn, items))
@@ -108,7 +109,7 @@ class Lithops(OnLambda):
 
         backend.AWSRequest = to_service
         keys = {"access_key_id": "testkey", "secret_access_key": "testsecret", "account_id": "123456789012"}
-        role = {"execution_role": "arn:aws:iam::123456789012:role/bench", "max_workers": ENVIRONMENTS}
+        role = {"execution_role": "arn:aws:iam::123456789012:role/bench", "max_workers": self.environments}
         self.executor = lithops.FunctionExecutor(
             config={
                 "lithops": {"backend": "aws_lambda", "storage": "aws_s3"},
@@ -135,9 +136,9 @@ class OneObject(OnLambda):
     def connect(self) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        pooled = {"max_pool_connections": ENVIRONMENTS}
+        pooled = {"max_pool_connections": self.environments}
         self.s3, self.function = self.aws.client("s3", **pooled), self.aws.client("lambda", **pooled)
-        self.pool = self.stack.enter_context(ThreadPoolExecutor(ENVIRONMENTS))
+        self.pool = self.stack.enter_context(ThreadPoolExecutor(self.environments))
 
     def map(self, fn: Fn, items: Sequence[Any]) -> list[Any]:
         import cloudpickle
@@ -147,11 +148,11 @@ class OneObject(OnLambda):
         self._put(f"{run}/function", cloudpickle.dumps(_plain(fn)))
         started, there = 0, set[str]()
         while len(there) < len(items):
-            fresh = range(started, min(len(items), len(there) + ENVIRONMENTS))
+            fresh = range(started, min(len(items), len(there) + self.environments))
             list(self.pool.map(lambda task: self._start(run, task, items[task]), fresh))
             started += len(fresh)
             there |= self._finished(run, there)
-            if started - len(there) == ENVIRONMENTS:
+            if started - len(there) == self.environments:
                 time.sleep(POLL_S)
         return list(self.pool.map(lambda task: self._result(run, task), range(len(items))))
 
@@ -177,10 +178,12 @@ class OneObject(OnLambda):
         return pickle.loads(self.s3.get_object(Bucket=self.aws.bucket, Key=f"{run}/out/{task}")["Body"].read())
 
 
-def measure(system: System, sizes: Sequence[int]) -> Iterator[Metrics]:
+def measure(system: System, sizes: Sequence[int], environments: int) -> Iterator[Metrics]:
     """Seconds for each size; and for the largest, CPU and requests a task, and the memory that the client has had."""
+    if isinstance(system, OnLambda):
+        system.environments = environments
     with system:
-        mapped(system, nap, ENVIRONMENTS)
+        mapped(system, nap, environments)
         size, wall_s, used = 0, 0.0, dict[str, float]()
         for size in sizes:
             wall_s, used = mapped(system, nothing, size)
@@ -228,8 +231,8 @@ QUESTION = Question(
     ),
     systems=("fnmap", "fnmap-named", "one-object", "lithops"),
     toy_systems=("fnmap", "fnmap-named", "one-object"),
-    full={"sizes": (1, 100, 1_000, 10_000)},
-    toy={"sizes": (1, 20)},
+    full={"sizes": (1, 100, 1_000, 10_000), "environments": 8},
+    toy={"sizes": (1, 20), "environments": 2},
     caps={
         "one-object": Cap("measured at 1 k", {"sizes": (1, 100, 1_000)}),
         "lithops": Cap("measured at 1 k", {"sizes": (1, 100, 1_000)}),
