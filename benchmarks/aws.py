@@ -54,7 +54,7 @@ class Aws:
         self._process.communicate()
 
     def counts(self) -> dict[str, float]:
-        """Since the start: requests to `s3`, `invocations`, and `cpu_s` of the environments of each function."""
+        """Since the start: requests to `s3`, `invocations`, `throttled` ones, `cold_starts`, and `cpu_s` of the environments of each function."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
@@ -119,7 +119,8 @@ def _asked_of_s3(port: int) -> int:
 
 
 def _of_lambda(service: Any) -> Iterator[tuple[str, float]]:
-    yield "invocations", service.counts.get("invocations", 0)
+    for name in ("invocations", "throttled", "cold_starts"):
+        yield name, service.counts.get(name, 0)
     cpu = dict[str, float]()
     for environment in service.environments():
         if environment.pid is not None:

@@ -183,6 +183,7 @@ QUESTION = Question(
     ),
     own=(Fnmap, OwnClient, Aiohttp, Boto3),
     reference="aiohttp",
+    limit_s=180.0,
 )
 
 if __name__ == "__main__":
