@@ -54,7 +54,8 @@ class Aws:
         self._process.communicate()
 
     def counts(self) -> dict[str, float]:
-        """Since the start: requests to `s3`, `invocations`, `throttled` ones, `cold_starts`, and `cpu_s` of the environments of each function."""
+        """Since the start: requests to `s3`; `invocations`, `throttled` ones and `cold_starts`; and `cpu_s` of the
+        environments, in all and of each function."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
