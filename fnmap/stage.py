@@ -15,7 +15,7 @@ from fnmap.format.call import Call, Failure, Job, Place, Report
 from fnmap.format.inputs import Inputs
 from fnmap.format.payload import Values, pack, unpack
 from fnmap.planning.board import Party
-from fnmap.planning.schedule import Chunk, Schedule, State
+from fnmap.planning.schedule import BACKUP, Chunk, Schedule, State
 from fnmap.source import Source
 from fnmap.storage.base import Store, create_parts, open_object
 from fnmap.worker import short_repr
@@ -190,7 +190,8 @@ class Stage:
         """Other attempts of a chunk that has been answered."""
         if not self.schedule.backups or self.schedule.is_live(chunk):
             return []
-        return [future for (id_, _), (_, future) in self.running.items() if id_ == chunk.id]
+        others = [(chunk.id, chunk.attempt + by) for by in (BACKUP, -BACKUP)]
+        return [self.running[other][1] for other in others if other in self.running]
 
     def renumber(self, driver: int) -> None:
         """Its driver's number, once that is known; nothing has been sent yet."""

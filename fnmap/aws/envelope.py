@@ -18,9 +18,7 @@ Event = dict[str, Any]
 
 def seal(secret: bytes, purpose: bytes, body: bytes) -> str:
     """The seal of a body."""
-    mac = hmac.new(secret, purpose, "sha256")
-    mac.update(body)
-    return mac.hexdigest()
+    return hmac.digest(secret, purpose + body, "sha256").hex()
 
 
 def sealed(secret: bytes, purpose: bytes, body: bytes) -> bytes:

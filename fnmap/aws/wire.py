@@ -9,12 +9,12 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from fnmap.aws.http import Answer, Connections
 from fnmap.aws.requests import Service
 from fnmap.aws.signing import sign
 
 TRIES = 6
 BACKOFF_S = 0.2
-KEEPALIVE_S = 60
 
 
 class Wire:
@@ -24,7 +24,7 @@ class Wire:
         self._service, self.busy = service, 0
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[Future[Any], asyncio.Task[None]] = {}
-        self._http: Any = None
+        self._connections = Connections()
         self._thread = threading.Thread(target=self._serve, name="fnmap-lambda", daemon=True)
         self._thread.start()
 
@@ -52,22 +52,18 @@ class Wire:
 
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, service: Service | None = None
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """One request: status (0 if there was no answer), headers in lower case, body. What may pass is tried again,
-        but for 429."""
+    ) -> Answer:
+        """One request; the status is 0 if there was no answer. What may pass is tried again, but for 429."""
         service = service or self._service
         url, who = service.url + path, service.who
         for tried in range(TRIES):
             signed = sign(who(), service.name, service.region, "POST", url, headers, body)
             try:
-                async with self._client().post(url, data=body, headers=signed, timeout=_within(timeout_s)) as answer:
-                    content = await answer.read()
-                    if answer.status < 500 or tried == TRIES - 1:
-                        said = {name.lower(): value for name, value in answer.headers.items()}
-                        return answer.status, said, content
-            except (OSError, TimeoutError, _client_error()) as error:
-                if tried == TRIES - 1:
-                    return 0, {}, f"{type(error).__name__}: {error}".encode()
+                answer = await self._connections.ask("POST", url, signed, body, timeout_s)
+            except OSError as error:
+                answer = Answer(0, {}, f"{type(error).__name__}: {error}".encode())
+            if 0 < answer.status < 500 or tried == TRIES - 1:
+                return answer
             await asyncio.sleep(BACKOFF_S * 2.0**tried * random.uniform(0.5, 1.0))
         raise AssertionError("TRIES is at least 1")
 
@@ -91,15 +87,6 @@ class Wire:
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
 
-    def _client(self) -> Any:
-        if self._http is None:
-            import aiohttp
-
-            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_S)
-            jar = aiohttp.DummyCookieJar()
-            self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=jar)
-        return self._http
-
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
@@ -113,17 +100,4 @@ class Wire:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if self._http is not None:
-            await self._http.close()
-
-
-def _within(seconds: float) -> Any:
-    import aiohttp
-
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=10.0)
-
-
-def _client_error() -> type[Exception]:
-    import aiohttp
-
-    return aiohttp.ClientError
+        self._connections.close()
