@@ -380,9 +380,9 @@ class Values:
         if self._list is None:
             values = pickle.loads(self._pickled)
             if len(values) < self._length:
-                source, values = pickle.Unpickler(io.BytesIO(self._pickled)), []
+                source, values = io.BytesIO(self._pickled), []
                 while len(values) < self._length:
-                    values += source.load()
+                    values += pickle.load(source)  # one unpickler for all would mix up what they refer to
             self._list = values if type(values) is list else list(values)
             self._pickled = b""  # the list is all there is to keep
         return self._list

@@ -206,3 +206,10 @@ def test_an_object_is_loaded_as_it_was_dumped(value):
 def test_pickles_are_of_protocol_5():
     assert pickle.loads(bytes(dump([1], to_worker)[0])) == [1]
     assert bytes(dump([1], to_worker)[0])[1] == 5
+
+
+def test_an_item_that_is_there_twice_arrives_twice_though_its_chunk_is_of_two_slices():
+    twice = "twice".upper()  # an object, which the pickle of the second slice refers to by its place
+    with patch.multiple(payload, SLICE=4, AHEAD_BYTES=1 << 20):
+        items = Plain.of(["a", "b", "c", "d", "e", twice, twice, "h"])
+        assert list(travelled(items.encode(range(8)))) == ["a", "b", "c", "d", "e", "TWICE", "TWICE", "h"]
