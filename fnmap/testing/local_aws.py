@@ -53,7 +53,8 @@ def local_aws(
     metrics: bool = False, s3: Server | None = None, **options: Any,
 ) -> Iterator[LocalAws]:  # fmt: skip
     """Start it all, and stop it at the end. `light`: environments are objects in one process, thousands of them;
-    `queues`: SQS too, which detached calls need. `s3`: a server that runs already. `options` are those of LambdaService."""
+    `queues`: SQS too, which detached calls need. `s3`: a server that runs already. `options` are those of
+    LambdaService."""
     with ExitStack() as stack:
         s3 = s3 or stack.enter_context(s3_server())
         bucket, seen = s3.make_bucket(), dict(s3.env)
