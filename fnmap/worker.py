@@ -246,6 +246,8 @@ def encode(values: list[Any], report: Report) -> Values | Columns:
     """The results as they travel. One that cannot becomes a failure of its own task."""
     failures = report.failures
     if report.arrow:
+        for at, failure in failures.items():
+            failures[at] = failure.text_only()
         columns, lost = Columns.of(values)
         for at, why in lost.items():
             failures[at] = Failure("lost", f"the result cannot travel: {why}")

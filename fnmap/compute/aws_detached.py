@@ -91,6 +91,7 @@ class Detached:
             self._sqs.call("AmazonSQS.DeleteQueue", QueueUrl=self.queue)
         except Refused:
             log.warning("the queue %s could not be deleted", self.queue, exc_info=True)
+        self._sqs.close()
 
     def _forget(self, future: Future[Report]) -> None:
         if (tag := self._tags.pop(future, None)) is not None:

@@ -150,6 +150,7 @@ class LambdaCompute:
             self._detached.close()
         if self._wire is not None:
             self._wire.close()
+        self.service.close()
 
     # -- ways ------------------------------------------------------------------------------------------
 

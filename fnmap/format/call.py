@@ -121,6 +121,9 @@ def _sent_items(sent: Sequence[Frame], scratch: Store | None) -> Values:
     return Values.from_frames(sent, lambda ref: open_object(scratch, ref))
 
 
+TEXT_ONLY = b""  # in the place of an exception that came without pickles
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a task has no result. `kind`: "raised", "lost" (the result cannot travel), "timeout", "poisoned", "upstream",
@@ -137,6 +140,10 @@ class Failure:
     retryable: bool = False
     item: str = ""
     attempts: int = 1
+
+    def text_only(self) -> Failure:
+        """Without what would have to be unpickled."""
+        return replace(self, exception=TEXT_ONLY if self.kind == "raised" else None)
 
 
 @dataclass(slots=True, eq=False)
@@ -184,7 +191,7 @@ class Report:
 
     @classmethod
     def _of_head(cls, head: dict[str, Any], frames: Sequence[Frame]) -> Report:
-        failures = {int(at): replace(Failure(*fields), exception=None) for at, fields in head.pop("failures")}
+        failures = {int(at): Failure(*fields).text_only() for at, fields in head.pop("failures")}
         laps, fault = [(int(n), float(seconds)) for n, seconds in head.pop("laps")], head.pop("fault")
         values = Columns.from_frames(frames) if frames else None
         error = None if fault is None else store_error(*fault)

@@ -39,8 +39,6 @@ def _parquet(
     *,
     arrow: bool = False,
 ) -> bytes | memoryview:
-    if arrow:
-        failures = {at: replace(failure, exception=None) for at, failure in failures.items()}
     if not failures and (body := small.to_parquet(tasks, values, info)):
         return body
     from fnmap.format.table import to_parquet
@@ -195,7 +193,7 @@ def _sized(store: Store, key: str) -> tuple[Store, Decoded, int]:
     decoded = decode(table, loads=load_cell if plain else pickle.loads)
     if plain:
         for at, failure in decoded.failures.items():
-            decoded.failures[at] = replace(failure, exception=None)
+            decoded.failures[at] = failure.text_only()
     found = store, decoded, int(table.nbytes)
     with _recent_lock:
         _recent[place] = found
