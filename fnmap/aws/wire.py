@@ -17,6 +17,7 @@ from fnmap.errors import WorkerLost
 TRIES = 6
 BACKOFF_S = 0.2
 KEEPALIVE_S = 60
+OVERDUE = -1
 WITHDRAWN = "the call was withdrawn while it ran"
 
 
@@ -65,8 +66,8 @@ class Wire:
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, service: Service | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """One request: status (0 if there was no answer), headers in lower case, body. What may pass is tried again,
-        but for 429."""
+        """One request: status (0 if the service cannot be reached, OVERDUE if it took too long), headers in lower case,
+        body. What may pass is tried again, but for 429."""
         service = service or self._service
         url, who, begun = service.url + path, service.who, self._loop.time()
         for tried in range(TRIES):
@@ -78,7 +79,9 @@ class Wire:
                         said = {name.lower(): value for name, value in answer.headers.items()}
                         return answer.status, said, content
             except (OSError, TimeoutError, _client_error()) as error:
-                if tried == TRIES - 1 or self._loop.time() - begun > timeout_s:  # it may run for ever, or run still
+                if self._loop.time() - begun >= timeout_s:
+                    return OVERDUE, {}, f"no answer in {timeout_s:g} s".encode()
+                if tried == TRIES - 1:
                     return 0, {}, f"{type(error).__name__}: {error}".encode()
             await asyncio.sleep(BACKOFF_S * 2.0**tried * random.uniform(0.5, 1.0))
         raise AssertionError("TRIES is at least 1")

@@ -49,8 +49,8 @@ class LocalAws:
 
 @contextmanager
 def local_aws(
-    *, light: bool = False, queues: bool | Server = False, function: str = "fnmap", memory_mb: int = 1769, timeout_s: int = 60,
-    metrics: bool = False, s3: Server | None = None, **options: Any,
+    *, light: bool = False, queues: bool | Server = False, function: str = "fnmap", memory_mb: int = 1769,
+    timeout_s: int = 60, metrics: bool = False, s3: Server | None = None, **options: Any,
 ) -> Iterator[LocalAws]:  # fmt: skip
     """Start it all, and stop it at the end. `light`: environments are objects in one process, thousands of them;
     `queues`: SQS too, which detached calls need. These and `s3` may be servers that run already. `options` are those of

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ import fnmap
 from fnmap.compute.aws_lambda import LambdaCompute
 from fnmap.errors import TaskError, UsageError
 from fnmap.storage.open import open_store
-
 
 PATIENCE_S = 30
 
@@ -209,7 +209,7 @@ session.map(work, range(2), name="laptop", chunksize=1).result()
 
 
 def test_the_laptop_may_be_closed_and_another_finds_all_results(aws_here, start, begun, gate):
-    text = WALKS_AWAY.format(tests=os.path.dirname(os.path.dirname(__file__)), begun=begun.path, gate=gate.path)
+    text = WALKS_AWAY.format(tests=str(Path(__file__).parents[1]), begun=begun.path, gate=gate.path)
     client = start(text)
     begun.heard(2)
     client.send_signal(signal.SIGKILL)
@@ -263,6 +263,6 @@ def test_a_function_that_cannot_be_loaded_is_named_with_metrics_on_too(aws_here,
             return int, ("not a number",)
 
     odd = Odd()
-    with fnmap.Session(on=LambdaCompute(deploy("metrics-1", FNMAP_METRICS="1"), workers=1)) as session:
-        with pytest.raises(fnmap.errors.ResultLost, match="could not be loaded by the worker: ValueError"):
-            session.map(lambda _: odd, [1]).result()
+    session = fnmap.Session(on=LambdaCompute(deploy("metrics-1", FNMAP_METRICS="1"), workers=1))
+    with session, pytest.raises(fnmap.errors.ResultLost, match="could not be loaded by the worker: ValueError"):
+        session.map(lambda _: odd, [1]).result()
