@@ -12,9 +12,7 @@ import contextlib
 import json
 import logging
 import os
-import random
 import threading
-import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
@@ -27,8 +25,9 @@ from fnmap.aws.package import code_hash
 from fnmap.aws.requests import Refused, Service, code_of, function_path
 from fnmap.aws.wire import OVERDUE, WITHDRAWN, Wire
 from fnmap.compute.aws_messages import Messages
+from fnmap.compute.aws_window import Window
 from fnmap.compute.base import Limits
-from fnmap.errors import CallTimeout, ComputeError, DeployError, NotAuthentic, Throttled, UsageError, WorkerLost
+from fnmap.errors import CallTimeout, ComputeError, DeployError, NotAuthentic, UsageError, WorkerLost
 from fnmap.format.call import Call, Job, Report
 from fnmap.format.payload import Ref
 from fnmap.storage.base import Store
@@ -42,7 +41,6 @@ PAYLOAD_BYTES = 3 << 20  # of items or results: with the rest and in base64 less
 CHUNK_S = 10.0  # how long a call should take
 SLACK_S = 10.0  # that an answer may take besides the function's time-out
 PATIENCE_S = 120.0  # that an event may wait in Lambda's queue, besides its time-out, before it counts as lost
-ILL_S = 300.0  # without any answer: then it is not for a moment
 CLOSED = "this compute is closed; make a new Session"
 Mode = Literal["auto", "direct", "detached"]
 
@@ -77,9 +75,7 @@ class LambdaCompute:
         check_alike(self.there, code_hash())
         self.mode, self.function, self._workers = mode, function, workers
         self.messages = Messages(self.there)
-        self._window, self._patience_s = float(workers), patience_s
-        self._throttles, self._calm_at, self._ill_since = 0, 0.0, 0.0
-        self._grown_at = 0.0
+        self.window, self._patience_s = Window(workers), patience_s
         self._lock, self._making, self._closed = threading.Lock(), threading.Lock(), False
         self._wire: Wire | None = None
         self._detached: Detached | None = None
@@ -90,7 +86,7 @@ class LambdaCompute:
     def limits(self) -> Limits:
         """As many calls at once as were asked for; fewer for a while after Lambda has refused some."""
         return Limits(
-            slots=max(1, int(self._window)),
+            slots=max(1, int(self.window.size)),
             payload_bytes=PAYLOAD_BYTES,
             chunk_s=CHUNK_S,
             backups=True,
@@ -198,15 +194,8 @@ class LambdaCompute:
         except Exception as error:  # whatever it is, it is the scheduler's to judge
             settle(future, error)
         else:
-            self._well()
+            self.window.well()
             settle(future, report)
-
-    def _well(self) -> None:
-        self._throttles, self._ill_since = 0, 0.0
-        if self._window < self._workers:  # it grows by 10 % a second: Lambda's own ramp is not steeper
-            now = time.monotonic()
-            grown = self._window + (now - self._grown_at) * max(1.0, 0.1 * self._window)
-            self._window, self._grown_at = min(self._workers, grown), now
 
     def refused(self, status: int, said: Mapping[str, str], body: bytes) -> Exception:
         """What a status other than success means."""
@@ -214,8 +203,7 @@ class LambdaCompute:
         text = body[:300].decode(errors="replace")
         if status == 429:
             busy = self._wire.busy if self._wire is not None else 1
-            self._window, self._grown_at = max(1.0, min(self._window, 0.9 * busy)), time.monotonic()
-            return Throttled(f"Lambda: {text}", retry_after_s=self._pause_s(said.get("retry-after", "")))
+            return self.window.refused(busy, text, said.get("retry-after", ""))
         if status == 413 or code == "RequestTooLargeException":
             return ComputeError(f"Lambda takes no message so large: {text}")
         if status == 404:
@@ -226,24 +214,7 @@ class LambdaCompute:
             )
         if status == OVERDUE:
             return WorkerLost(f"Lambda: {text}")
-        return self._ill(f"Lambda: {status or 'it cannot be reached'} {code}: {text}")
-
-    def _ill(self, text: str) -> Exception:
-        """The service or the network is ill: no task is to blame, and it may pass."""
-        now = time.monotonic()
-        self._ill_since = self._ill_since or now
-        if now - self._ill_since > ILL_S:
-            return ComputeError(f"for {ILL_S:.0f} s no call got through. {text}")
-        return Throttled(text, retry_after_s=self._pause_s(""))
-
-    def _pause_s(self, said: str) -> float:
-        """How long to send nothing. Refusals come by the hundred; those of calls that left together count as one."""
-        now = time.monotonic()
-        if now >= self._calm_at:
-            self._throttles += 1
-            wait_s = min(10.0, 0.1 * 1.5 ** min(self._throttles, 12)) * random.uniform(0.5, 1.0)
-            self._calm_at = now + max(wait_s, float(said) if said.replace(".", "", 1).isdigit() else 0.0)
-        return max(0.05, self._calm_at - now)
+        return self.window.ill(f"Lambda: {status or 'it cannot be reached'} {code}: {text}")
 
     def check_concurrency(self) -> None:
         """Raise DeployError if the function is switched off: then no call of it will ever run."""
