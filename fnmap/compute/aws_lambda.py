@@ -70,6 +70,8 @@ class LambdaCompute:
             raise UsageError(f'mode must be "auto", "direct" or "detached"; got {mode!r}')
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
             raise UsageError(f"workers must be an int >= 1; got {workers!r}")
+        if not isinstance(patience_s, (int, float)) or not patience_s >= 0:
+            raise UsageError(f"patience_s must be seconds >= 0; got {patience_s!r}")
         self.service = Service("lambda")
         self.there: Configuration = read_configuration(self.service, function)
         check_alike(self.there, code_hash())
