@@ -118,6 +118,9 @@ def map(  # noqa: A001 - it is the builtin's name because it is the builtin's me
       at.
     - `name`: keep results in the store under this name: they outlast this process (`attach`), and the
       same call continues where it was.
+    - `results`: "arrow" for results that are Arrow columns and nothing else: no result or exception is unpickled in
+      this process. A result that only a pickle can hold fails its task; one that raised gives a TaskError with the
+      text.
     - `on`, `store`: as of Session. `progress`: a bar; by default where a terminal or notebook shows it.
 
     Raises UsageError for an argument that is wrong, before anything starts.

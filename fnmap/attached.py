@@ -80,6 +80,10 @@ def attach(session: Session, name: str) -> Run | PlanRun:
     if plan is None:
         known = ", ".join(sorted(info.name for info in list_runs(store))[:20]) or "none"
         raise RunNotFound(f"no run named {name!r} in {store!r}; there: {known}")
+    if "arrow" in (plan.get("results"), session.results):
+        from fnmap.format.parts import refuse_pickles
+
+        refuse_pickles(store, name)
     kind = _AttachedPlan if plan["form"] == "plan" else _AttachedMap
     return kind(session, name, plan).run
 

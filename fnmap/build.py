@@ -57,7 +57,8 @@ def make_job(
     """The function ready to travel. That of a function which has not changed is used again."""
     check_timeout(options, session.compute.limits.task_s)
     heard = levels()
-    told = (form, options.retries, options.timeout, heard)
+    arrow = (options.results or session.results) == "arrow"
+    told = (form, options.retries, options.timeout, heard, arrow)
     made_of = None if options.kwargs or session.compute.limits.in_process else snapshot(fn)
     if made_of is not None:
         before = session.jobs.get(fn)
@@ -65,7 +66,7 @@ def make_job(
             before = session.jobs[fn] = (made_of, {})
         if told in before[1]:
             return before[1][told]
-    job = _new_job(session, fn, options, form, heard, shared)
+    job = replace(_new_job(session, fn, options, form, heard, shared), arrow=arrow)
     if made_of is not None and not any(isinstance(f, Ref) for f in job.frames):
         session.jobs[fn][1][told] = job
     return job
@@ -94,7 +95,8 @@ def _new_job(
         ) from error
     if shared is not None and size(frames) > limits.payload_bytes // 2:
         frames = [f if isinstance(f, Ref) or memoryview(f).nbytes < SMALL_BYTES else shared.put(f) for f in frames]
-    key = hashlib.blake2b(pickle.dumps((digest, form, retry_on, timeout_s, heard)), digest_size=16).hexdigest()
+    made_of = digest, form, retry_on, timeout_s, heard, options.results or session.results
+    key = hashlib.blake2b(pickle.dumps(made_of), digest_size=16).hexdigest()
     job = Job(key, frames, form, retry_on, timeout_s, heard, session.scratch)
     if isinstance(session.compute, Far):
         session.compute.check(job)

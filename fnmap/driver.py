@@ -108,6 +108,11 @@ class Driver:
             self._busy -= 1
             self._lone.discard(future)
 
+    def hold(self, error: Throttled) -> None:
+        """The compute takes no calls for now."""
+        with self.lock:
+            self._held_until = max(self._held_until, clock.now() + error.retry_after_s)
+
     def has_room(self) -> bool:
         """Could another call start now? A glance, without the lock."""
         return self._busy < self.compute.limits.slots
@@ -206,10 +211,10 @@ class Driver:
             local.on, local.floor = True, before
 
     def _done(self, stage: Stage, chunk: Chunk, future: Future[Report]) -> None:
+        if isinstance(error := future.exception(), Throttled):
+            self.hold(error)
         with self.lock:
             self._came_back(stage)
-            if isinstance(error := future.exception(), Throttled):
-                self._held_until = max(self._held_until, clock.now() + error.retry_after_s)
             try:
                 stage.done(chunk, future)
             except Exception as error:  # the store cannot be read, or a user's class: the run ends, it never hangs

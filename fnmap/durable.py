@@ -119,6 +119,10 @@ def begin(
     """Claim the run's name for it. Raises RunBusy if another driver may be alive, UsageError if the name
     belongs to another call."""
     name, store = keys.check_name(run.id), session.store
+    if job.arrow:
+        from fnmap.format.parts import refuse_pickles
+
+        refuse_pickles(store, name)
     with live_lock:
         check_not_live_here(store, name)
         total = None if source is None else len(source)
@@ -200,14 +204,14 @@ def read_options(head: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-KEPT = ("errors", "retries", "timeout", "chunksize", "ordered", "limit", "idempotent", "priority")
+KEPT = ("errors", "retries", "timeout", "chunksize", "ordered", "limit", "idempotent", "priority", "results")
 
 
 def _new_plan(function: str, total: int | None, job: Job, options: MapOptions) -> bytes:
     plan = {
         "format": 1, "python": platform.python_version(), "function": function, "total": total, "form": job.form,
         "options": kept_options({name: getattr(options, name) for name in KEPT}), "started": time.time(),
-        "owner": me(),
+        "owner": me(), "results": options.results,
     }  # fmt: skip
     return json.dumps(plan).encode()
 

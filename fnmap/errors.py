@@ -112,6 +112,12 @@ class NotAuthentic(StoreError):
     """The object was not written, as it is and at that key, by anybody who has the store's secret."""
 
 
+def store_error(name: str, message: str) -> StoreError:
+    """The error of a store that was met elsewhere, by its name."""
+    kind = globals().get(name)
+    return kind(message) if isinstance(kind, type) and issubclass(kind, StoreError) else StoreError(message)
+
+
 class DeployError(FnmapError):
     """Something of a deployment is missing, wrong or forbidden. The message ends with what mends it."""
 

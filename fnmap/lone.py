@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fnmap import build
 from fnmap.awaited import Later, any_awaited
-from fnmap.errors import NotPicklable, WorkerLost
+from fnmap.errors import CallTimeout, NotPicklable, Throttled, WorkerLost
 from fnmap.format import keys
 from fnmap.format.call import Call, Failure, Job, Report
+from fnmap.format.payload import Values
 from fnmap.options import DEFAULTS, MapOptions
 from fnmap.planning.policy import ChunkPolicy
 from fnmap.planning.schedule import Schedule
@@ -131,9 +132,13 @@ class _Lone:
     def _take_up(self, report: Report | None, error: BaseException | None) -> None:
         """What is not a plain answer is for a stage to judge."""
         try:
-            if report is None and not isinstance(error, WorkerLost):
-                raise error or AssertionError("an answer is a report or an error")
-            self.drive(report, lost=report is None)
+            if isinstance(error, CallTimeout):  # over the limit of the compute: it has none of its own
+                report = Report(1, {0: Failure("timeout", str(error), log=error.log)}, values=Values.of_plain([None]))
+            elif isinstance(error, Throttled):
+                self.session.hold(error)
+            elif error is not None and not isinstance(error, WorkerLost):
+                raise error
+            self.drive(report, lost=isinstance(error, WorkerLost))
         except BaseException as wrong:  # whatever it is, somebody waits for the future
             self.future.set_exception(wrong)
 

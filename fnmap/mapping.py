@@ -32,6 +32,10 @@ def start_map(
     """A run that has started. Everything that can be wrong with the function and the items is raised here."""
     build.check_function(fn)
     limits, name = session.compute.limits, options.name
+    if session.results is not None and options.results is None:
+        options = replace(options, results=session.results)
+    if options.cache and options.results == "arrow":
+        raise UsageError('cache= takes results of other runs, which may be pickles: leave it out with results="arrow"')
     taken, options = build.take_items(iterables, form, options, in_process=limits.in_process)
     costs = None if taken.items is None else build.check_costs(options.cost, taken.items, form)
     live_id = build.new_run_id()

@@ -59,6 +59,7 @@ class ReduceOptions(CallOptions, total=False):
     idempotent: bool | None
     cache: bool | str
     priority: int
+    results: Literal["pickle", "arrow"] | None
     progress: bool | None
 
 
@@ -103,6 +104,7 @@ class MapOptions:
     priority: int = 0
     cache: bool | str = False
     name: str | None = None
+    results: Literal["pickle", "arrow"] | None = None
     progress: bool | None = None
 
     @classmethod
@@ -142,6 +144,7 @@ class SessionOptions(TypedDict, total=False):
     workers: int | None
     progress: bool | None
     listeners: tuple[Listener, ...]
+    results: Literal["pickle", "arrow"] | None
 
 
 DEFAULTS, NO_RETRY = MapOptions(), Retry(0)
@@ -273,6 +276,12 @@ def check_upstream(rule: Any) -> Any:
     return rule
 
 
+def check_results(results: Any) -> Any:
+    if results not in (None, "pickle", "arrow"):
+        raise UsageError(f'results must be "pickle" or "arrow"; got {results!r}')
+    return results
+
+
 def check_priority(priority: Any) -> int:
     return count(priority, -(10**9), "priority must be an int; the higher goes first")
 
@@ -290,5 +299,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "on_upstream_error": check_upstream,
     "priority": check_priority,
     "cache": check_cache,
+    "results": check_results,
     "name": lambda name: None if name is None else check_name(name),
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fnmap import build
 from fnmap.durable import Durable, stored_parts
 from fnmap.durable_plan import begin_plan
-from fnmap.errors import PlanError, RunTakenOver, StoreError, TaskError
+from fnmap.errors import PlanError, RunTakenOver, StoreError, TaskError, UsageError
 from fnmap.format import keys
 from fnmap.ledger import Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
@@ -253,6 +253,8 @@ def start_plan(
     """A run of the plan that has started. What can be wrong with the plan is raised here."""
     if not plan.stages:
         raise PlanError(f"the plan {plan.name!r} has no stage: add one with map, add, gather or reduce")
+    if session.results == "arrow":
+        raise UsageError('results="arrow" is for maps and calls: run the plan in another session')
     plan = plan.snapshot()
     errors, graph = check_errors(errors), plan.graph()
     live_id, caches = build.new_run_id(), check_cache(cache) or any(stage.options.cache for stage in plan.stages)

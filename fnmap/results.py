@@ -18,7 +18,7 @@ from fnmap.errors import (
     TaskTimeout,
     UpstreamFailed,
 )
-from fnmap.format.call import Failure
+from fnmap.format.call import TEXT_ONLY, Failure
 from fnmap.stage import Part
 from fnmap.storage.base import Store
 
@@ -207,7 +207,8 @@ class Results:
         """What stands in the place of a failed task's result under errors="return"."""
         failure = self._failure(task)
         exception = _exception(failure)
-        kind = _KINDS[failure.kind if exception is not None or failure.kind != "raised" else "lost"]
+        lost = failure.kind == "raised" and exception is None and failure.exception != TEXT_ONLY
+        kind = _KINDS["lost" if lost else failure.kind]
         message = f"task {task} of {self.function} {_VERBS[failure.kind]} {failure.message}"
         return kind(
             f"{message}\n{self._note(task, failure)}" if exception is None else message,

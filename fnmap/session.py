@@ -29,6 +29,7 @@ from fnmap.options import (
     SessionOptions,
     StarOptions,
     check_names,
+    check_results,
     resolve,
     shows,
 )
@@ -52,7 +53,8 @@ class Session(Driver):
 
     `on`: "local" (default), "inline", "lambda", "lithops", a plugin's name, or a Compute. `store`: where named
     runs are kept: a path, an address such as "file:///data/fnmap", or a Store. `workers`: calls at once,
-    for computes that can choose. `listeners` are called with each event of each run.
+    for computes that can choose. `listeners` are called with each event of each run. `results`: of its maps and
+    calls, as of `map`.
     """
 
     @shows(SessionOptions)
@@ -69,6 +71,7 @@ class Session(Driver):
         workers = options.get("workers")
         self.on, self.given_store = on, store
         super().__init__(open_compute(on, **({} if workers is None else {"workers": workers})))
+        self.results = check_results(options.get("results"))
         self.progress, self.listeners = options.get("progress"), options.get("listeners", ())
         self._store = None if store is None else open_store(store)
         if isinstance(self.compute, Far):

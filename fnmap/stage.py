@@ -14,6 +14,7 @@ from fnmap.format import keys
 from fnmap.format.call import Call, Failure, Job, Place, Report
 from fnmap.format.inputs import Inputs
 from fnmap.format.payload import Values, pack, unpack
+from fnmap.format.plain import Columns
 from fnmap.planning.board import Party
 from fnmap.planning.schedule import BACKUP, Chunk, Schedule, State
 from fnmap.source import Source
@@ -28,7 +29,7 @@ class Part:
     """The results of one chunk. `values` has an entry a task, None where `failures` (by position) says why."""
 
     tasks: Sequence[int]
-    values: Values
+    values: Values | Columns
     failures: dict[int, Failure]
     key: str | None = None  # where it is committed
     rows: Sequence[int] | None = None  # positions there, if not those of `tasks`: some results of another run
@@ -287,13 +288,15 @@ class Stage:
     def _key(self, chunk: Chunk) -> str | None:
         return self._keeper.place(chunk)[1] if self._keeper else None
 
-    def _values(self, report: Report) -> Values:
+    def _values(self, report: Report) -> Values | Columns:
         if report.values is not None:
             return report.values
         assert report.spilled is not None
         scratch, key = self._scratch(), report.spilled
         view = open_object(scratch, key)
         scratch.delete([key])  # what is mapped stays; nothing else will ask for it
+        if self.job.arrow:
+            return Columns.from_frames(unpack(view))
         return Values.from_frames(unpack(view), lambda ref: open_object(scratch, ref))
 
     def _fault(self, chunk: Chunk, error: BaseException) -> None:

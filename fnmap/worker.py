@@ -19,6 +19,7 @@ from fnmap.errors import StoreError
 from fnmap.format.call import Call, Failure, Form, Job, Report
 from fnmap.format.inputs import InputLost
 from fnmap.format.payload import Values, load, pack
+from fnmap.format.plain import Columns
 from fnmap.format.travel import dump_exception, to_client
 from fnmap.storage.base import create_parts, open_object
 
@@ -100,11 +101,13 @@ class Worker:
     def _all_failed(self, call: Call, error: BaseException) -> Report:
         failure = describe(error, kind="lost", prefix="the function could not be loaded by the worker: ")
         n = len(call.tasks)
-        return Report(n, dict.fromkeys(range(n), failure), values=Values.of([None] * n, to_client))
+        report = Report(n, dict.fromkeys(range(n), failure), arrow=call.job.arrow)
+        report.values = encode([None] * n, report)
+        return report
 
     def _answer(self, call: Call, laps: _Laps) -> Report:
-        report = Report(len(laps.out), laps.failures, laps.laps)
-        report.values = encode(laps.out, report.failures)
+        report = Report(len(laps.out), laps.failures, laps.laps, arrow=call.job.arrow)
+        report.values = encode(laps.out, report)
         if call.commit is not None:
             from fnmap.format.parts import commit  # pyarrow: only durable runs pay for it
 
@@ -112,7 +115,9 @@ class Worker:
                 report.committed = commit(call, laps.out, report)
             except StoreError as error:  # no room, no permission: it is not the tasks' fault, nor this worker's
                 ours = type(error).__module__ == StoreError.__module__
-                return Report(0, values=Values.of([], to_client), fault=error if ours else StoreError(repr(error)))
+                none = Report(0, fault=error if ours else StoreError(repr(error)), arrow=call.job.arrow)
+                none.values = encode([], none)
+                return none
         if report.values.nbytes > call.inline_bytes:
             self._spill(call, report, report.values.frames())
         return report
@@ -237,8 +242,16 @@ def _trace(error: BaseException) -> str:
     return "".join(lines.format())
 
 
-def encode(values: list[Any], failures: dict[int, Failure]) -> Values:
-    """The results as they travel. One that cannot be pickled becomes a failure of its own task."""
+def encode(values: list[Any], report: Report) -> Values | Columns:
+    """The results as they travel. One that cannot becomes a failure of its own task."""
+    failures = report.failures
+    if report.arrow:
+        for at, failure in failures.items():
+            failures[at] = failure.text_only()
+        columns, lost = Columns.of(values)
+        for at, why in lost.items():
+            failures[at] = Failure("lost", f"the result cannot travel: {why}")
+        return columns
 
     def on_error(at: int, cause: Exception) -> None:
         kind = type(values[at])

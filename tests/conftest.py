@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from zlib import crc32
 
@@ -17,13 +17,13 @@ import fnmap
 from fnmap.testing import servers
 from fnmap.testing.servers import Server
 
-PATIENCE_S = 10  # a test of these folders that takes longer hangs, unless its module says otherwise
+PATIENCE_S = 10  # a test of these folders that takes longer hangs, unless its module says when
 
 
 @pytest.fixture(autouse=True)
 def patience(request):
     """Turn a hang into a failure."""
-    if request.path.parent.name not in ("api", "local"):
+    if request.path.parent.name not in ("api", "local") and not hasattr(request.module, "PATIENCE_S"):
         yield
         return
     seconds = getattr(request.module, "PATIENCE_S", PATIENCE_S)
@@ -129,11 +129,32 @@ def start(tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 @pytest.fixture(scope="session")
-def local_aws(s3_server) -> Iterator[Any]:
-    """Lambda and S3 on this machine, with fnmap deployed."""
+def local_aws(s3_server, moto_server) -> Iterator[Any]:
+    """Lambda, S3 and SQS on this machine, with fnmap deployed; each environment is a process."""
     from fnmap.testing.local_aws import local_aws
 
-    yield from serving(local_aws(s3=s3_server))
+    yield from serving(local_aws(s3=s3_server, queues=moto_server, delay_scale=0.005))
+
+
+@pytest.fixture
+def make_aws(s3_server, moto_server, monkeypatch) -> Iterator[Callable[..., Any]]:
+    """A Lambda service of the test's own, which this process finds: with light environments unless said otherwise."""
+    pytest.importorskip("boto3")
+    from fnmap.testing.local_aws import local_aws
+
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Any:
+            options = {"light": True, "queues": moto_server, "delay_scale": 0.005} | options
+            aws = stack.enter_context(local_aws(s3=s3_server, **options))
+            for name, value in aws.env.items():
+                monkeypatch.setenv(name, value)
+            if options["light"]:  # their process is this one
+                monkeypatch.setenv("FNMAP_SECRET", aws.variables["FNMAP_SECRET"])
+                monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "fnmap")
+            return aws
+
+        yield make
 
 
 @pytest.fixture
@@ -142,3 +163,20 @@ def aws_here(local_aws, monkeypatch) -> Any:
     for name, value in local_aws.env.items():
         monkeypatch.setenv(name, value)
     return local_aws
+
+
+@pytest.fixture
+def deploy(local_aws) -> Callable[..., str]:
+    """Deploy fnmap under another name, with other variables, memory or time-out."""
+    from fnmap.testing.local_aws import HANDLER, own_zip
+
+    def make(name: str, memory_mb: int = 1769, timeout_s: int = 60, **variables: str) -> str:
+        if name not in {f["FunctionName"] for f in local_aws.client.list_functions()["Functions"]}:
+            local_aws.client.create_function(
+                FunctionName=name, Runtime=f"python{sys.version_info[0]}.{sys.version_info[1]}", Handler=HANDLER,
+                Role="arn:aws:iam::123456789012:role/fnmap", Code={"ZipFile": own_zip()}, MemorySize=memory_mb,
+                Timeout=timeout_s, Environment={"Variables": local_aws.variables | variables},
+            )  # fmt: skip
+        return name
+
+    return make

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import NoReturn
 
 from fnmap.aws.requests import Refused, Service, function_path
-from fnmap.errors import DeployError
+from fnmap.errors import DeployError, NotPicklable
 
 _ALIKE = ("cloudpickle", "numpy")  # whose pickles may not load in another major version
 
@@ -30,6 +31,9 @@ class Configuration:
 
     def __repr__(self) -> str:
         return f"Configuration({self.name!r}, {self.store!r}, ...)"  # the secret is not for tracebacks
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("a Configuration cannot be sent anywhere: what is secret stays where it is")
 
 
 def read_configuration(service: Service, function: str) -> Configuration:

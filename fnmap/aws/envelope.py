@@ -1,12 +1,14 @@
 """What travels to the function and back: JSON with the call or answer in it, and its seal (HMAC-SHA256 with the
 deployment's secret). Nothing is unpickled before its seal was checked, on either side.
 
-An answer is sealed together with the id of its call, so that it answers that call alone.
+An answer is sealed together with the tag of its call, which no other call has, so that it answers that call alone.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
+import struct
 from base64 import b64decode, b64encode
 from typing import Any
 
@@ -14,6 +16,7 @@ from fnmap.errors import NotAuthentic
 
 CALL, ANSWER = b"call\0", b"answer\0"
 Event = dict[str, Any]
+_LENGTH = struct.Struct("<I")
 
 
 def seal(secret: bytes, purpose: bytes, body: bytes) -> str:
@@ -37,6 +40,19 @@ def opened(secret: bytes, purpose: bytes, event: Any) -> bytes:
     return body
 
 
-def answers(call_id: str) -> bytes:
-    """The purpose of an answer to that call."""
-    return ANSWER + call_id.encode() + b"\0"
+def answers(tag: str) -> bytes:
+    """The purpose of an answer to the call with that tag."""
+    return ANSWER + tag.encode() + b"\0"
+
+
+def packed(head: Any, body: bytes | bytearray = b"") -> bytes:
+    """Something that JSON can say, and bytes, as one body."""
+    text = json.dumps(head).encode()
+    return b"".join((_LENGTH.pack(len(text)), text, body))
+
+
+def unpacked(whole: bytes) -> tuple[Any, bytearray]:
+    """What was packed. The bytes may be written to, as payloads want."""
+    (length,) = _LENGTH.unpack_from(whole)
+    end = _LENGTH.size + length
+    return json.loads(whole[_LENGTH.size : end]), bytearray(memoryview(whole)[end:])

@@ -38,6 +38,7 @@ class Service:
     who: Provider = field(default_factory=credentials)
     region: str = field(default_factory=region)
     _kept: threading.local = field(default_factory=threading.local)
+    _open: set[http.client.HTTPConnection] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -66,18 +67,25 @@ class Service:
         answer: dict[str, Any] = json.loads(self.ask("POST", "/", json.dumps(parameters).encode(), headers) or b"{}")
         return answer
 
+    def close(self) -> None:
+        """Close the connections. One that is needed after all is made anew."""
+        for connection in list(self._open):
+            connection.close()
+
     def _once(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         parts = urlsplit(url)
         connection = getattr(self._kept, "connection", None)
         if connection is None:
             kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
             connection = self._kept.connection = kind(parts.netloc, timeout=TIMEOUT_S)
+            self._open.add(connection)
         try:
             connection.request(method, parts.path, body, headers)
             response = connection.getresponse()
             answer = response.read()
         except BaseException:
             connection.close()
+            self._open.discard(connection)
             self._kept.connection = None
             raise
         return response.status, {name.lower(): value for name, value in response.getheaders()}, answer

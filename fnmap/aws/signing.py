@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
-from fnmap.errors import DeployError
+from fnmap.errors import DeployError, NotPicklable
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 NO_CREDENTIALS = (
@@ -35,6 +35,9 @@ class Credentials:
 
     def __repr__(self) -> str:
         return f"Credentials({self.access_key!r}, ...)"  # a secret is not for tracebacks
+
+    def __reduce__(self) -> NoReturn:
+        raise NotPicklable("Credentials cannot be sent anywhere: what is secret stays where it is")
 
 
 Provider = Callable[[], Credentials]

@@ -10,16 +10,15 @@ import asyncio
 import json
 import logging
 import os
-import pickle
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fnmap.aws import envelope
 from fnmap.aws.requests import Refused, Service, function_path
-from fnmap.compute.aws_lambda import settle
-from fnmap.errors import DeployError, StoreError, WorkerLost
+from fnmap.aws.wire import WITHDRAWN, Wire
+from fnmap.compute.aws_lambda import aside, settle
+from fnmap.errors import DeployError, FnmapError, NotAuthentic, StoreError, WorkerLost
 from fnmap.format.call import Call, Report
 
 if TYPE_CHECKING:
@@ -31,31 +30,29 @@ FAN = 100  # events that one invoker sends on
 FAN_MOST = 20  # fewer go out from here
 POLL_S = 20  # the longest that SQS lets a request wait
 RECEIVERS = 8
-PATIENCE_S = 120.0  # that an event may wait in Lambda's queue, besides its time-out, before it counts as lost
 LOOK_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Out:
-    """A call that was sent."""
-
-    call: Call
-    future: Future[Report]
-    overdue_at: float
-
-
 class Detached:
-    """The asynchronous way of a LambdaCompute, which it shares the connections with."""
+    """The asynchronous way of a LambdaCompute, which it shares the connections with.
 
-    def __init__(self, compute: LambdaCompute, *, patience_s: float = PATIENCE_S) -> None:
-        self._compute, self._wire = compute, compute.wire
+    Events are taken out of Lambda's queue in the order of their coming, more or less: as long as reports come, those
+    that are still out wait for their turn. They count as lost when nothing was heard for `patience_s` and the
+    function's time-out.
+    """
+
+    def __init__(self, compute: LambdaCompute, wire: Wire, *, patience_s: float) -> None:
+        self._compute, self._wire = compute, wire
         self._sqs = Service("sqs", compute.service.who, compute.service.region)
-        self._out: dict[str, _Out] = {}
-        self._ready: list[tuple[bytes, str]] = []  # events to send, and the ids of their calls
+        self._out: dict[str, tuple[Call, Future[Report], float]] = {}  # by tag, with the time of its sending
+        self._heard_at = 0.0
+        self._tags: dict[Future[Report], str] = {}
+        self._ready: list[tuple[bytes, str]] = []  # events to send, and the tags of their calls
         self._listening = self._closed = False
         self._patience_s = compute.there.timeout_s + patience_s
+        compute.check_concurrency()
         name = f"{compute.function}-answers-{os.urandom(6).hex()}"
         try:
             made = self._sqs.call(
@@ -70,23 +67,40 @@ class Detached:
 
     def send(self, call: Call, future: Future[Report]) -> None:
         """Hand a call to Lambda."""
-        event = self._compute.message(replace(call, inline_bytes=INLINE_BYTES), self.queue, EVENT_BYTES)
-        self._out[call.id] = _Out(call, future, time.monotonic() + self._patience_s)
-        future.add_done_callback(lambda _: self._out.pop(call.id, None))
-        self._wire.soon(self._leave(event, call.id))
+        call = replace(call, inline_bytes=INLINE_BYTES)
+        tag, event = self._compute.messages.event(call, self.queue, EVENT_BYTES)
+        self._out[tag], self._tags[future] = (call, future, time.monotonic()), tag
+        future.add_done_callback(self._forget)
+        self._wire.soon(self._leave(event, tag))
+        if self._closed:
+            settle(future, WorkerLost(WITHDRAWN))
+
+    def withdraw(self, future: Future[Report]) -> bool:
+        """Wait for this call no more. False if it was not sent from here, or is done."""
+        if future not in self._tags:
+            return False
+        settle(future, WorkerLost(WITHDRAWN))
+        return True
 
     def close(self) -> None:
         """Listen no more. What was sent goes on."""
         self._closed = True
+        for _, future, _ in list(self._out.values()):
+            settle(future, WorkerLost(WITHDRAWN))
         try:
             self._sqs.call("AmazonSQS.DeleteQueue", QueueUrl=self.queue)
         except Refused:
             log.warning("the queue %s could not be deleted", self.queue, exc_info=True)
+        self._sqs.close()
 
-    async def _leave(self, event: bytes, call_id: str) -> None:
+    def _forget(self, future: Future[Report]) -> None:
+        if (tag := self._tags.pop(future, None)) is not None:
+            self._out.pop(tag, None)
+
+    async def _leave(self, event: bytes, tag: str) -> None:
         """Send the events that have gathered: each by itself, or, when they are many, by way of invokers."""
         self._listen()
-        self._ready.append((event, call_id))
+        self._ready.append((event, tag))
         if len(self._ready) > 1:
             return  # the first of them sends all
         await asyncio.sleep(0)  # whatever else is about to be sent joins
@@ -99,12 +113,14 @@ class Detached:
         body = group[0][0] if len(group) == 1 else b'{"fan":[%b]}' % b",".join(event for event, _ in group)
         headers = {"x-amz-invocation-type": "Event", "content-type": "application/json"}
         path = function_path(self._compute.function, "/invocations")
-        status, said, answer = await self._wire.post(path, body, headers, 60.0)
-        if status != 202:
-            error = self._compute.refused(status, said, answer)
-            for _, call_id in group:
-                if (out := self._out.get(call_id)) is not None:
-                    settle(out.future, error)
+        try:
+            status, said, answer = await self._wire.post(path, body, headers, 60.0)
+            error = None if status == 202 else self._compute.refused(status, said, answer)
+        except Exception as wrong:  # no credentials any more, for one
+            error = wrong
+        for _, tag in group:
+            if error is not None and (out := self._out.get(tag)) is not None:
+                settle(out[1], error)
 
     def _listen(self) -> None:
         if not self._listening:
@@ -119,13 +135,19 @@ class Detached:
             if receiver and len(self._out) < 10 * receiver:
                 await asyncio.sleep(LOOK_S)
                 continue
-            heard = await self._ask("ReceiveMessage", MaxNumberOfMessages=10, WaitTimeSeconds=POLL_S)
-            messages = heard.get("Messages", [])
-            if messages:
-                entries = [{"Id": str(at), "ReceiptHandle": m["ReceiptHandle"]} for at, m in enumerate(messages)]
-                await self._ask("DeleteMessageBatch", Entries=entries)
-            for message in messages:
-                await self._hear(message["Body"])
+            try:
+                await self._receive_some()
+            except Exception:  # somebody must go on listening
+                log.warning("the queue %s", self.queue, exc_info=True)
+                await asyncio.sleep(LOOK_S)
+
+    async def _receive_some(self) -> None:
+        heard = await self._ask("ReceiveMessage", MaxNumberOfMessages=10, WaitTimeSeconds=POLL_S)
+        if messages := heard.get("Messages", []):
+            entries = [{"Id": str(at), "ReceiptHandle": m["ReceiptHandle"]} for at, m in enumerate(messages)]
+            await self._ask("DeleteMessageBatch", Entries=entries)
+        for message in messages:
+            await self._hear(message["Body"])
 
     async def _ask(self, action: str, **parameters: Any) -> dict[str, Any]:
         body = json.dumps({"QueueUrl": self.queue, **parameters}).encode()
@@ -141,36 +163,36 @@ class Detached:
 
     async def _hear(self, text: str) -> None:
         """One report: of a call that waits, or a duplicate, or a forgery."""
-        out: _Out | None = None
         try:
             said = json.loads(text)
-            out = self._out.get(said["id"])
-            if out is None:
-                return
-            body = envelope.opened(self._compute.there.secret, envelope.answers(out.call.id), said)
-            answer = pickle.loads(body)
-            if answer[0] == "kept":
-                kept = await asyncio.get_running_loop().run_in_executor(None, self._compute.home.get, answer[1])
-                answer = pickle.loads(kept)
-            settle(out.future, self._compute.reported(answer))
-        except (WorkerLost, StoreError) as error:
-            log.debug("a report", exc_info=True)
-            if out is not None and not isinstance(error, StoreError):
-                settle(out.future, error)
-        except Exception as error:
-            log.warning("a report that cannot be read: %s", error)
-            if out is not None:
-                settle(out.future, error)
+            call, future, _ = self._out[said["id"]]
+        except (ValueError, TypeError, KeyError):  # it was heard before
+            return
+        messages = self._compute.messages
+        try:
+            head, body = messages.opened(said["id"], said)
+        except NotAuthentic as error:  # whoever may write to the queue must not end the call
+            log.warning("a report of %s is left out: %s", call.id, error)
+            return
+        self._heard_at = time.monotonic()
+        try:
+            if head[0] == "kept":
+                head, body = await aside(messages.fetched, head)
+            settle(future, messages.report(head, body, arrow=call.job.arrow))
+        except Exception as error:  # what the report says, or that it cannot be read: the scheduler judges
+            known = isinstance(error, FnmapError) and not isinstance(error, StoreError)
+            log.log(logging.DEBUG if known else logging.WARNING, "the report of %s: %s", call.id, error)
+            settle(future, error)
 
     async def _watch(self) -> None:
         """Find out what was lost on the way."""
         while not self._closed:
-            await asyncio.sleep(LOOK_S)
-            now = time.monotonic()
-            for out in [out for out in self._out.values() if out.overdue_at < now]:
-                seconds = self._patience_s
-                lost = f"nothing was heard of the call for {seconds:.0f} s: Lambda may have lost the event"
-                settle(out.future, WorkerLost(lost, at=range(0)))
+            await asyncio.sleep(min(LOOK_S, self._patience_s / 4))
+            silent_since = time.monotonic() - self._patience_s
+            lost = f"nothing was heard of the call for {self._patience_s:.0f} s: Lambda may have lost the event"
+            for _, future, sent_at in list(self._out.values()) if self._heard_at < silent_since else ():
+                if sent_at < silent_since:
+                    settle(future, WorkerLost(lost))
 
 
 def _groups(ready: list[tuple[bytes, str]]) -> Any:

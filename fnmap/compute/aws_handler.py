@@ -7,36 +7,38 @@ come back as what they are, with what was printed. It stays warm between calls, 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import os
-import pickle
 import platform
 import resource
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from fnmap.aws import envelope
 from fnmap.aws.requests import Refused, Service, function_path
-from fnmap.compute.local import LocalCompute
-from fnmap.errors import CallTimeout, NotAuthentic, WorkerLost
+from fnmap.compute.local import LocalCompute, line_of, say
+from fnmap.errors import CallTimeout, NotAuthentic, StoreBusy, StoreError, WorkerLost
 from fnmap.format.call import Call, Job, Report
 from fnmap.format.payload import unpack
+from fnmap.storage.cached import KEEP
 from fnmap.worker import Worker
 
 MARGIN_S = 1.5  # before the environment is stopped: time enough to say so
 JOBS = 32  # that an environment keeps
 SAID_BYTES = 64 << 10  # of what tasks print, that goes back to the caller: the rest is in the log
-TOLD_BYTES = 192 << 10  # of an answer that goes through the queue; a larger one waits in the store
+TOLD_BYTES = 160 << 10  # of an answer that goes through the queue, in base64; a larger one waits in the store
+ANSWER_BYTES = 4_600_000  # of one that comes back at once: in base64 less than the 6 MB that Lambda takes
 FAN_THREADS = 16
 
 logging.getLogger("fnmap.compute.local").setLevel(logging.ERROR)  # that a worker died is said in the answer
-
-Said = tuple[str, str]  # standard output and error
 
 
 class Environment:
@@ -51,11 +53,13 @@ class Environment:
         self._local: LocalCompute | None = None
         self._worker = Worker() if in_process else None
         self._services: dict[str, Service] = {}
+        self._heard = Heard()
         if not in_process:
+            os.environ.setdefault(KEEP, tempfile.mkdtemp(prefix="fnmap-kept-"))  # of all workers, one after another
             self._start()
 
     def _start(self) -> LocalCompute:
-        self._local = LocalCompute(workers=1)
+        self._local = LocalCompute(workers=1, hear=self._heard)
         self._local.start()  # its interpreter starts while this one does
         return self._local
 
@@ -65,53 +69,72 @@ class Environment:
             return {"pong": {"python": platform.python_version(), "calls": self.calls, "pid": os.getpid()}}
         if "fan" in event:
             return self._fan_out(event["fan"])
-        if not self.secret:
-            raise NotAuthentic("the function has no FNMAP_SECRET: run `fnmap deploy`")
         begun = time.time()
-        call_id, message, job_at, queue = pickle.loads(envelope.opened(self.secret, envelope.CALL, event))
+        (tag, job_at, queue, kept), message = self._opened(event)
         left_s = context.get_remaining_time_in_millis() / 1000
-        answer = self._answer(message, job_at, left_s, context)
+        self._heard.take()  # what came after the answer to a call before
+        head, body = self._answer(message, job_at, kept, left_s, context)
         self.calls += 1
         if self.metrics:
-            emit(answer, context, cold=self.calls == 1, begun=begun)
-        body = pickle.dumps(answer, 5)
-        if queue is None:
-            return json.loads(envelope.sealed(self.secret, envelope.answers(call_id), body))
-        self._tell(queue, call_id, body)
-        return None
+            emit(head, body, context, cold=self.calls == 1, begun=begun)
+        head = (*head, self._heard.take())
+        if queue is not None:
+            self._tell(queue, tag, head, body)
+            return None
+        return json.loads(self._sealed(tag, head, body, ANSWER_BYTES))
 
-    def _tell(self, queue: str, call_id: str, body: bytes) -> None:
+    def _opened(self, event: Any) -> Any:
+        """What an event holds. Raises NotAuthentic."""
+        if not self.secret:
+            raise NotAuthentic("the function has no FNMAP_SECRET: run `fnmap deploy`")
+        return envelope.unpacked(envelope.opened(self.secret, envelope.CALL, event))
+
+    def _sealed(self, tag: str, head: Any, body: bytes, most_bytes: int) -> bytes:
+        """An answer; one that is too large waits in the store."""
+        whole = envelope.packed(head, body)
+        if len(whole) > most_bytes:
+            key = f"tmp/answer/{os.urandom(8).hex()}"
+            self._store().put(key, whole)
+            whole = envelope.packed(("kept", key, ()))
+        return envelope.sealed(self.secret, envelope.answers(tag), whole)
+
+    def _tell(self, queue: str, tag: str, head: Any, body: bytes) -> None:
         """Send an answer to where the caller listens."""
-        if len(body) > TOLD_BYTES:
-            key = f"tmp/answer/{call_id}"
-            self._store().put(key, body)
-            body = pickle.dumps(("kept", key, ("", "")), 5)
-        sealed = envelope.sealed(self.secret, envelope.answers(call_id), body)
-        told = json.dumps({"id": call_id} | json.loads(sealed))
+        told = json.dumps({"id": tag} | json.loads(self._sealed(tag, head, body, TOLD_BYTES)))
         try:
             self._service("sqs").call("AmazonSQS.SendMessage", QueueUrl=queue, MessageBody=told)
         except Refused as error:  # nobody listens any more; the result is committed
             sys.stderr.write(f"{error}\n")
 
-    def _answer(self, message: Any, job_at: Any, left_s: float, context: Any) -> tuple[str, Any, Said]:
-        """("report", its message) or ("lost" or "timeout", what happened), and what was printed."""
-        with _heard() if self._worker is None else _unheard() as said:  # streams are of the process, not of a thread
-            try:
-                if isinstance(message, str):
-                    message = self._store().get(message)
-                if job_at is not None and job_at[0] not in self._jobs:
-                    self._jobs[job_at[0]] = Job.from_wire(unpack(self._store().get(job_at[1])))
-                call = Call.from_message(bytearray(message), self._jobs)
-                self._forget_jobs(call.job)
-                report = self._run(call, max(0.1, left_s - min(MARGIN_S, 0.2 * left_s)))
-            except WorkerLost as error:
-                at = None if error.at is None else (error.at.start, error.at.stop)
-                return "lost", (f"{error}{_memory(context)}", at, error.log), said()
-            except CallTimeout as error:
-                return "timeout", (str(error), error.at, error.log), said()
+    def _answer(self, message: Any, job_at: Any, kept: str | None, left_s: float, context: Any) -> tuple[Any, bytes]:
+        """("report", nothing) and its message, or what happened: "lost", "timeout", "fault" of the store, "broken"."""
+        try:
+            call = self._call(message, job_at, kept)
+            report = self._run(call, max(0.1, left_s - min(MARGIN_S, 0.2 * left_s)))
+        except StoreBusy as error:
+            return ("lost", (f"the function could not read its call: {error}", None, "")), b""
+        except StoreError as error:
+            return ("fault", (type(error).__name__, f"in the function: {error}")), b""
+        except WorkerLost as error:
+            at = None if error.at is None else (error.at.start, error.at.stop)
+            return ("lost", (f"{error}{_memory(context)}", at, error.log)), b""
+        except CallTimeout as error:
+            return ("timeout", (str(error), error.at, error.log)), b""
+        except Exception as error:  # a class that is missing here, a worker that does not start
+            text = "".join(traceback.format_exception(error))
+            return ("broken", (f"the function could not run the call: {error!r}\n{text}",)), b""
         peak_mb = _peak_mb([] if self._local is None else self._local.pids())
         report.stats |= {"cold": self.calls == 0, "peak_mb": peak_mb, "attempt": call.attempt}
-        return "report", b"".join(report.to_message()), said()
+        return ("report", None), b"".join(report.to_message())
+
+    def _call(self, message: Any, job_at: Any, kept: str | None) -> Call:
+        if kept is not None:
+            message = bytearray(self._store().get(kept))
+        if job_at is not None and job_at[0] not in self._jobs:
+            self._jobs[job_at[0]] = Job.from_wire(unpack(self._store().get(job_at[1])))
+        call = Call.from_message(message, self._jobs)
+        self._forget_jobs(call.job)
+        return call
 
     def _run(self, call: Call, left_s: float) -> Report:
         if self._worker is not None:
@@ -165,8 +188,9 @@ class Environment:
             try:
                 service.ask("POST", path, json.dumps(event).encode(), headers)
             except Refused as error:
-                call_id, _, _, queue = pickle.loads(envelope.opened(self.secret, envelope.CALL, event))
-                self._tell(queue, call_id, pickle.dumps(("lost", (str(error), (0, 0), ""), ("", "")), 5))
+                (tag, _, queue, _), _ = self._opened(event)
+                kind = "throttled" if error.status == 429 else "lost"
+                self._tell(queue, tag, (kind, (str(error), None, ""), ()), b"")
                 return False
             return True
 
@@ -174,36 +198,29 @@ class Environment:
             return {"sent": sum(pool.map(send, events))}
 
 
-@contextlib.contextmanager
-def _heard() -> Iterator[Callable[[], Said]]:
-    """What is printed goes to the log, and the last of it to the caller."""
-    out, err = _Tee(sys.stdout), _Tee(sys.stderr)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        yield lambda: (out.tail(), err.tail())
+class Heard:
+    """What tasks print and log: it goes to the function's log, and the last of it to the caller."""
 
+    def __init__(self) -> None:
+        self._lines: deque[tuple[str, list[Any]]] = deque()
+        self._size, self._lock = 0, threading.Lock()
 
-@contextlib.contextmanager
-def _unheard() -> Iterator[Callable[[], Said]]:
-    yield lambda: ("", "")
+    def __call__(self, kind: str, what: Sequence[Any]) -> None:
+        if kind == "said":
+            say(*what)
+        else:
+            sys.stderr.write(f"[task {what[0]}] {line_of(*what)}")
+        with self._lock:
+            self._lines.append((kind, list(what)))
+            self._size += len(what[-1])
+            while self._size > SAID_BYTES and len(self._lines) > 1:
+                self._size -= len(self._lines.popleft()[1][-1])
 
-
-class _Tee(io.TextIOBase):
-    def __init__(self, stream: Any) -> None:
-        self._stream, self._heard, self._size = stream, list[str](), 0
-
-    def write(self, text: str) -> int:
-        self._heard.append(text)
-        self._size += len(text)
-        while self._size > SAID_BYTES and len(self._heard) > 1:
-            self._size -= len(self._heard.pop(0))
-        self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def tail(self) -> str:
-        return "".join(self._heard)
+    def take(self) -> list[tuple[str, list[Any]]]:
+        """What was heard since; of one thing that is very long, the end."""
+        with self._lock:
+            lines, self._lines, self._size = list(self._lines), deque(), 0
+        return [(kind, [*what[:-1], what[-1][-SAID_BYTES:]]) for kind, what in lines]
 
 
 def _peak_mb(pids: list[int]) -> float:
@@ -226,14 +243,14 @@ def _memory(context: Any) -> str:
     )
 
 
-def emit(answer: tuple[str, Any, Said], context: Any, *, cold: bool, begun: float) -> None:
+def emit(head: Any, body: bytes, context: Any, *, cold: bool, begun: float) -> None:
     """One line in CloudWatch's embedded metric format: it costs a line of the log, and nothing else."""
-    kind, body, _ = answer
+    kind = head[0]
     figures: dict[str, float] = {"Calls": 1, "ColdStarts": int(cold), "CallSeconds": time.time() - begun}
     units = dict.fromkeys(("Calls", "ColdStarts", "Tasks", "Failures", "Lost", "Timeouts", "Retries"), "Count")
     if kind == "report":
         report = Report.from_message(bytearray(body))
-        stats = report.stats
+        stats = dict.fromkeys(("fetch_s", "run_s", "commit_s"), 0.0) | report.stats
         figures |= {
             "Tasks": report.ran, "Failures": len(report.failures), "FetchSeconds": stats["fetch_s"],
             "RunSeconds": stats["run_s"], "CommitSeconds": stats["commit_s"], "AnswerBytes": len(body),

@@ -83,7 +83,7 @@ class LithopsCompute:
         show_lines(err, sys.stderr)
         if isinstance(body, Exception):
             raise body
-        return Report.from_message(bytearray(body))
+        return Report.from_message(bytearray(body), arrow=call.job.arrow)
 
 
 def far_side(argument: bytes) -> bytes:

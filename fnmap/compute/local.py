@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -32,6 +33,8 @@ INLINE_BYTES = 256 << 10  # a larger message costs less through a file that is m
 FAILED_STARTS = 3
 LONG_S = 1e6  # what poll() can be told to wait
 
+Hear = Callable[[str, Sequence[Any]], None]
+
 log = logging.getLogger(__name__)
 
 
@@ -40,10 +43,12 @@ class LocalCompute:
 
     One thread reads what the workers answer, and sleeps when nothing happens. `submit` writes to an idle
     worker's pipe in the caller's thread. A worker that dies is replaced, one that runs over its time is
-    killed with its children, and all die with this process, however it ends.
+    killed with its children, and all die with this process, however it ends. `hear` is told what tasks print and log,
+    which is shown unless somebody hears it.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, *, hear: Hear | None = None) -> None:
+        self._hear = hear or show
         slots = cores() if workers is None else count(workers, 1, "workers must be an int >= 1")
         self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES, ahead=2 * slots)
         self._lock = threading.RLock()
@@ -213,22 +218,24 @@ class LocalCompute:
                 stream, task = struct.unpack_from("<bq", body)
                 text = str(body[9:], "utf-8")
                 process.tail.extend(text.splitlines(keepends=True))
-                say(stream, task, text)
+                self._hear("said", (stream, task, text))
             elif kind == LOGGED:
-                process.tail.append(relog(*ast.literal_eval(str(body, "utf-8"))))
+                record = ast.literal_eval(str(body, "utf-8"))
+                process.tail.append(line_of(*record))
+                self._hear("logged", record)
 
     def _answered(self, process: Process, body: Buffer) -> None:
         with self._lock:
-            future = process.future
+            future, call = process.future, process.call
             process.future = process.call = None
             process.tail.clear()
             process.served += 1
             self._failed_starts = 0
             self._idle.append(process)
             self._dispatch()
-        if future is not None:
+        if future is not None and call is not None:
             try:
-                report = Report.from_message(body)
+                report = Report.from_message(body, arrow=call.job.arrow)
             except Exception as error:  # a user's class may raise anything when it is read
                 future.set_exception(error)
             else:
@@ -237,7 +244,7 @@ class LocalCompute:
     def _echo(self, process: Process) -> None:
         text = process.read_output()
         if text:
-            say(2, -1, text)
+            self._hear("said", (2, -1, text))
         elif text is None and process.output in self._watched:  # it and its children have closed theirs
             self._poll.unregister(process.output)
             del self._watched[process.output]
@@ -337,12 +344,24 @@ def show_lines(text: str, stream: Any) -> None:
         log.debug("could not show: %s", text)
 
 
-def relog(task: int, name: str, level: int, path: str, line: int, created: float, text: str) -> str:
-    """Handle a worker's log record by the caller's own loggers; returns it as a line."""
+def show(kind: str, what: Sequence[Any]) -> None:
+    """Show what a worker has "said" or "logged"."""
+    if kind == "said":
+        say(*what)
+    else:
+        relog(*what)
+
+
+def line_of(_task: int, name: str, level: int, _path: str, _line: int, _created: float, text: str) -> str:
+    """A worker's log record as a line."""
+    return f"{logging.getLevelName(level)}:{name}:{text}\n"
+
+
+def relog(task: int, name: str, level: int, path: str, line: int, created: float, text: str) -> None:
+    """Handle a worker's log record by the caller's own loggers."""
     logger = logging.getLogger(name)
     marked = f"[task {task}] {text}" if task >= 0 else text
     if logger.isEnabledFor(level):
         record = logger.makeRecord(name, level, path, line, marked, (), None)
         record.created = created
         logger.handle(record)
-    return f"{logging.getLevelName(level)}:{name}:{text}\n"

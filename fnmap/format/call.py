@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fnmap.errors import StoreError
+from fnmap.errors import StoreError, store_error
 from fnmap.format.inputs import Inputs, Resolved
 from fnmap.format.levels import DEFAULT, Levels
 from fnmap.format.payload import Buffer, Frame, Ref, Values, is_pickle, pack, unpack
+from fnmap.format.plain import Columns, head_text, read_head
 from fnmap.format.travel import dumps
 from fnmap.storage.base import Store, open_object
 
@@ -35,15 +36,16 @@ class Job:
     log_levels: Levels = DEFAULT
     scratch: Store | None = None  # where large results go, and refs are found
     live: Any = None
+    arrow: bool = False  # results come back without pickles
 
     def wire(self) -> list[Frame]:
-        head = (self.key, self.form, self.retry_on, self.timeout_s, self.log_levels, self.scratch)
+        head = (self.key, self.form, self.retry_on, self.timeout_s, self.log_levels, self.scratch, self.arrow)
         return [pickle.dumps(head, 5), *self.frames]
 
     @classmethod
     def from_wire(cls, frames: Sequence[Frame]) -> Job:
-        key, form, retry_on, timeout_s, log_levels, scratch = pickle.loads(frames[0])  # type: ignore[arg-type]
-        return cls(key, frames[1:], form, retry_on, timeout_s, log_levels, scratch)
+        key, form, retry_on, timeout_s, log_levels, scratch, arrow = pickle.loads(frames[0])  # type: ignore[arg-type]
+        return cls(key, frames[1:], form, retry_on, timeout_s, log_levels, scratch, arrow=arrow)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +121,9 @@ def _sent_items(sent: Sequence[Frame], scratch: Store | None) -> Values:
     return Values.from_frames(sent, lambda ref: open_object(scratch, ref))
 
 
+TEXT_ONLY = b""  # in the place of an exception that came without pickles
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a task has no result. `kind`: "raised", "lost" (the result cannot travel), "timeout", "poisoned", "upstream",
@@ -136,6 +141,10 @@ class Failure:
     item: str = ""
     attempts: int = 1
 
+    def text_only(self) -> Failure:
+        """Without what would have to be unpickled."""
+        return replace(self, exception=TEXT_ONLY if self.kind == "raised" else None)
+
 
 @dataclass(slots=True, eq=False)
 class Report:
@@ -148,11 +157,12 @@ class Report:
     ran: int
     failures: dict[int, Failure] = field(default_factory=dict)
     laps: list[tuple[int, float]] = field(default_factory=list)
-    values: Values | None = None
+    values: Values | Columns | None = None
     spilled: str | None = None
     committed: str | None = None  # "won", "lost" (someone else's result stands), or None
     stats: dict[str, Any] = field(default_factory=dict)
     fault: StoreError | None = None  # why the results could not be committed: nothing of the call counts
+    arrow: bool = False  # nothing of it is a pickle
 
     @property
     def seconds(self) -> float:
@@ -161,6 +171,8 @@ class Report:
 
     def to_message(self) -> list[Buffer]:
         """The report as parts of one message: a single pickle where that will do, else frames."""
+        if self.arrow:
+            return self._without_pickles()
         counts, seconds = array("q", [n for n, _ in self.laps]), array("d", [s for _, s in self.laps])
         failures = {at: _plain(f) for at, f in self.failures.items()}
         head = (self.ran, failures, counts, seconds, self.spilled, self.committed, self.stats, self.fault)
@@ -169,10 +181,29 @@ class Report:
             return [pickle.dumps((head, compact), 5)]
         return pack([pickle.dumps((head, None), 5), *self.values.frames()])
 
+    def _without_pickles(self) -> list[Buffer]:
+        fault = None if self.fault is None else (type(self.fault).__name__, str(self.fault))
+        failures = [(at, _plain(replace(f, exception=None))) for at, f in self.failures.items()]
+        head = (self.ran, failures, self.laps, self.spilled, self.committed, self.stats, fault)
+        names = ("ran", "failures", "laps", "spilled", "committed", "stats", "fault")
+        frames = [] if self.values is None else self.values.frames()
+        return pack([head_text(dict(zip(names, head, strict=True))), *frames])
+
     @classmethod
-    def from_message(cls, message: Buffer) -> Report:
-        """The report; its values are loaded only when they are asked for."""
+    def _of_head(cls, head: dict[str, Any], frames: Sequence[Frame]) -> Report:
+        failures = {int(at): Failure(*fields).text_only() for at, fields in head.pop("failures")}
+        laps, fault = [(int(n), float(seconds)) for n, seconds in head.pop("laps")], head.pop("fault")
+        values = Columns.from_frames(frames) if frames else None
+        error = None if fault is None else store_error(*fault)
+        return cls(failures=failures, laps=laps, values=values, fault=error, arrow=True, **head)
+
+    @classmethod
+    def from_message(cls, message: Buffer, *, arrow: bool = False) -> Report:
+        """The report; its values are loaded only when they are asked for. `arrow`: one that holds a pickle is
+        refused with a ComputeError, unread."""
         frames = [message] if is_pickle(message) else unpack(message)
+        if (told := read_head(frames[0], only=arrow)) is not None:
+            return cls._of_head(told, frames[1:])
         head, compact = pickle.loads(frames[0])  # type: ignore[arg-type]
         ran, failures, counts, seconds, spilled, committed, stats, fault = head
         values = Values(*compact) if compact else None

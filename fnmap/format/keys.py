@@ -93,6 +93,11 @@ def part(run: str, driver_number: int, chunk: int, stage: int = 0) -> str:
     return f"part/{spread}/{run}/{name}.parquet"
 
 
+def run_of_part(key: str) -> str:
+    """The run that a part belongs to."""
+    return key.rpartition("/")[0].rpartition("/")[2]
+
+
 def all_part_prefixes(run: str) -> list[str]:
     """Where the parts of all stages of a run are."""
     return [f"part/{h}/{run}/" for h in SPREAD]

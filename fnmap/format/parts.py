@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fnmap.errors import Damaged, MissingKey, ResultLost
-from fnmap.format import small
+from fnmap.format import keys, small
 from fnmap.format.call import Call, Failure, Report
 from fnmap.format.travel import whole_home
 from fnmap.storage.base import Store, open_object
@@ -28,27 +28,38 @@ def commit(call: Call, values: list[Any], report: Report) -> str:
     store, key = call.commit
     info = {"attempt": call.attempt, "laps": [list(lap) for lap in report.laps], "ran": report.ran}
     tasks = call.tasks[: report.ran]
-    return "won" if store.create(key, _parquet(tasks, values, report.failures, info)) else "lost"
+    return "won" if store.create(key, _parquet(tasks, values, report.failures, info, arrow=report.arrow)) else "lost"
 
 
 def _parquet(
-    tasks: Sequence[int], values: list[Any], failures: Mapping[int, Failure], info: Mapping[str, Any]
+    tasks: Sequence[int],
+    values: list[Any],
+    failures: Mapping[int, Failure],
+    info: Mapping[str, Any],
+    *,
+    arrow: bool = False,
 ) -> bytes | memoryview:
     if not failures and (body := small.to_parquet(tasks, values, info)):
         return body
     from fnmap.format.table import to_parquet
 
-    return to_parquet(encode_part(tasks, values, failures, info))
+    return to_parquet(encode_part(tasks, values, failures, info, arrow=arrow))
 
 
 def encode_part(
-    tasks: Sequence[int], values: list[Any], failures: Mapping[int, Failure], info: Mapping[str, Any] | None = None
+    tasks: Sequence[int],
+    values: list[Any],
+    failures: Mapping[int, Failure],
+    info: Mapping[str, Any] | None = None,
+    *,
+    arrow: bool = False,
 ) -> Any:
-    """The results of some tasks as an Arrow table."""
+    """The results of some tasks as an Arrow table; with `arrow`, one without pickles."""
     from fnmap.format.table import encode  # pyarrow, for those who need it
+    from fnmap.format.table.cells import dump_cell
 
     kept = {at: _kept(failure) for at, failure in failures.items()}
-    return encode(tasks, values, kept, dumps=_dumps, info=info or {})
+    return encode(tasks, values, kept, dumps=dump_cell if arrow else _dumps, info=info or {})
 
 
 def _kept(failure: Failure) -> Failure:
@@ -146,6 +157,14 @@ class Stored:
         return map(self.__getitem__, range(self._length))
 
 
+_plain_runs: set[tuple[Store, str]] = set()
+
+
+def refuse_pickles(store: Store, run: str) -> None:
+    """From now on nothing of the parts of this run is unpickled in this process."""
+    _plain_runs.add((store, run))
+
+
 _recent: OrderedDict[tuple[int, str], tuple[Store, Decoded, int]] = OrderedDict()
 _recent_lock = threading.Lock()
 
@@ -168,9 +187,14 @@ def _sized(store: Store, key: str) -> tuple[Store, Decoded, int]:
             _recent.move_to_end(place)
             return _recent[place]
     from fnmap.format.table import decode
+    from fnmap.format.table.cells import load_cell
 
-    table = read_table(store, key)
-    found = store, decode(table, loads=pickle.loads), int(table.nbytes)
+    table, plain = read_table(store, key), (store, keys.run_of_part(key)) in _plain_runs
+    decoded = decode(table, loads=load_cell if plain else pickle.loads)
+    if plain:
+        for at, failure in decoded.failures.items():
+            decoded.failures[at] = failure.text_only()
+    found = store, decoded, int(table.nbytes)
     with _recent_lock:
         _recent[place] = found
         while len(_recent) > KEPT_PARTS:

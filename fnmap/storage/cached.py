@@ -11,10 +11,11 @@ from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
+from fnmap.errors import MissingKey, StoreError
 from fnmap.storage.base import Buffer, Store
 from fnmap.storage.files import FileStore
 
-MOST = "FNMAP_KEEP_MB"
+MOST, KEEP = "FNMAP_KEEP_MB", "FNMAP_KEEP"
 _MOST_MB = 256
 _lock = threading.Lock()
 _kept: OrderedDict[str, int] = OrderedDict()  # by key, the bytes of files of this process; the oldest first
@@ -23,8 +24,8 @@ _files: FileStore | None = None
 
 class Kept:
     """Around a store of objects that never change: `map` fetches one once, and shares it from a file. The least
-    recently mapped files go when there are more than FNMAP_KEEP_MB megabytes (256). For the process of a worker: what
-    is kept goes with its temporary folder."""
+    recently mapped files go when there are more than FNMAP_KEEP_MB megabytes (256). They are in the folder FNMAP_KEEP,
+    where the workers of a machine, one after another, find what those before have left."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -36,17 +37,15 @@ class Kept:
         with _lock:
             if name in _kept:
                 _kept.move_to_end(name)
-                return files.map(name)
+                with suppress(MissingKey):  # another process of this machine has made room
+                    return files.map(name)
+                del _kept[name]
         body = self.store.get(key)
         with _lock:
-            if len(body) > _most_bytes():
+            try:
+                return _keep(files, name, body)
+            except StoreError:  # no room on the disk: then in memory
                 return memoryview(bytearray(body))
-            files.create(name, body)
-            _kept[name] = len(body)
-            while sum(_kept.values()) > _most_bytes():
-                old, _ = _kept.popitem(last=False)
-                files.delete([old])  # what is mapped stays
-            return files.map(name)
 
     def create_parts(self, key: str, parts: Iterable[Buffer]) -> bool:
         return self.store.create(key, b"".join(parts))
@@ -88,6 +87,17 @@ class Shipped:
         return f"Shipped({self.store!r})"
 
 
+def _keep(files: FileStore, name: str, body: bytes) -> memoryview:
+    """The object, in a file if there is room for it: what was mapped stays, though its file goes."""
+    if len(body) > _most_bytes():
+        return memoryview(bytearray(body))
+    while _kept and sum(_kept.values()) + len(body) > _most_bytes():
+        files.delete([_kept.popitem(last=False)[0]])
+    files.create(name, body)
+    _kept[name] = len(body)
+    return files.map(name)
+
+
 def _most_bytes() -> int:
     with suppress(ValueError):
         return int(float(os.environ.get(MOST, _MOST_MB)) * 1e6)
@@ -98,5 +108,6 @@ def _own_files() -> FileStore:
     global _files
     with _lock:
         if _files is None:
-            _files = FileStore(tempfile.mkdtemp(prefix="fnmap-kept-"))
+            _files = FileStore(os.environ.get(KEEP) or tempfile.mkdtemp(prefix="fnmap-kept-"))
+            _kept.update((name, _files.path(name).stat().st_size) for name in list(_files.list("")))
         return _files

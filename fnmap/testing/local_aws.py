@@ -49,16 +49,18 @@ class LocalAws:
 
 @contextmanager
 def local_aws(
-    *, light: bool = False, queues: bool = False, function: str = "fnmap", memory_mb: int = 1769, timeout_s: int = 60,
-    metrics: bool = False, s3: Server | None = None, **options: Any,
+    *, light: bool = False, queues: bool | Server = False, function: str = "fnmap", memory_mb: int = 1769,
+    timeout_s: int = 60, metrics: bool = False, s3: Server | None = None, **options: Any,
 ) -> Iterator[LocalAws]:  # fmt: skip
     """Start it all, and stop it at the end. `light`: environments are objects in one process, thousands of them;
-    `queues`: SQS too, which detached calls need. `s3`: a server that runs already. `options` go to LambdaService."""
+    `queues`: SQS too, which detached calls need. These and `s3` may be servers that run already. `options` are those of
+    LambdaService."""
     with ExitStack() as stack:
         s3 = s3 or stack.enter_context(s3_server())
         bucket, seen = s3.make_bucket(), dict(s3.env)
         if queues:
-            seen["AWS_ENDPOINT_URL_SQS"] = stack.enter_context(moto_server()).endpoint
+            sqs = stack.enter_context(moto_server()) if queues is True else queues
+            seen["AWS_ENDPOINT_URL_SQS"] = sqs.endpoint
         variables = {
             "FNMAP_SECRET": os.urandom(32).hex(),
             "FNMAP_STORE": f"s3://{bucket}",

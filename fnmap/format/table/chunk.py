@@ -17,6 +17,7 @@ from fnmap.format.call import Failure
 from fnmap.format.small import FORMAT, KEY
 from fnmap.format.table import arrow, layout
 from fnmap.format.table import failures as failed
+from fnmap.format.table.cells import CELLS, dump_cell, load_cell
 from fnmap.format.table.columns import Dumps, Loads
 from fnmap.format.table.spec import Spec, pack, unpack
 
@@ -51,6 +52,8 @@ def encode(
         return encode(tasks, values, {**failures, **more}, dumps=dumps, info=info)
     numbers, noted = _numbers(tasks)
     meta: Spec = {"format": FORMAT, "tasks": noted, **found.spec, "info": dict(info)}
+    if dumps is dump_cell:
+        meta["cells"] = CELLS
     firsts = np.arange(len(numbers))
     if found.counts is not None:
         meta["rows"] = pack(found.counts)
@@ -71,9 +74,14 @@ def decode(table: Any, *, loads: Loads = pickle.loads) -> Decoded:
     if "rows" in meta:  # from rows to positions
         ends = np.cumsum(np.maximum(unpack(meta["rows"], np.int64), 0))
         failures = {int(np.searchsorted(ends, row, side="right")): f for row, f in failures.items()}
-    values, lost = layout.read(table, meta, len(tasks), list(failures), loads)
+    values, lost = layout.read(table, meta, len(tasks), list(failures), loads_of(meta, loads))
     failures |= {at: _lost(tasks[at], why) for at, why in lost.items()}
     return Decoded(tasks, values, failures, meta["info"])
+
+
+def loads_of(meta: Spec, loads: Loads) -> Loads:
+    """What reads the cells of this table: `loads`, unless they were written without pickles."""
+    return load_cell if meta.get("cells") == CELLS else loads
 
 
 def _numbers(tasks: Sequence[int]) -> tuple[Any, list[int] | str]:

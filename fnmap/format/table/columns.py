@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from fnmap.format.table import arrays, arrow, records, scalars
-from fnmap.format.table.spec import Column, Spec
+from fnmap.format.table.spec import Column, Spec, Unfit
 
 Dumps = Callable[[Any], bytes]
 Loads = Callable[[Any], Any]
@@ -142,6 +142,9 @@ def encode_pickles(values: Sequence[Any], dumps: Dumps) -> tuple[Any, dict[int, 
             continue
         try:
             pickled = dumps(value)
+        except Unfit as error:
+            lost[at] = str(error)
+            continue
         except Exception as error:  # whatever a user's __reduce__ raises
             lost[at] = f"it cannot be pickled: {type(error).__name__}: {error}"
             continue

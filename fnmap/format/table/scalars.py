@@ -6,7 +6,6 @@ not give back exactly these objects. What could be inexact is decoded at once an
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fnmap.format.table import arrow
-from fnmap.format.table.spec import Column, Spec, binary, pack, text, unpack
+from fnmap.format.table.spec import Column, Spec, pack, unpack
 
 _NUMERIC = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 _NUMPY = ("float64", "float32", "int64", "int32", "int16", "int8", "uint32", "uint16", "uint8")
@@ -129,10 +128,27 @@ def _encode_datetime(values: Sequence[datetime | None], absent: Any) -> Column |
     key = getattr(zones[0], "key", None) or "UTC"
     kind = pa.timestamp("us", tz=key if "/" in key else "UTC")
     array = arrow.from_numpy(_microseconds(utc), kind, absent)
-    column = Column(array, {"as": "datetime", "zone": text(pickle.dumps(zones[0]))})
+    column = Column(array, {"as": "datetime", "zone": _noted(zones[0])})
     # equality forgets the fold, and a time that the zone's clocks skipped comes back as another
     back = [_wall(v) for v in decode(*column) if v is not None]
     return column if back == list(map(_wall, present)) else None
+
+
+def _noted(zone: Any) -> list[Any]:
+    """The arguments that make the zone again. Raises ValueError for one that has no name and no offset."""
+    if isinstance(zone, ZoneInfo):
+        if zone.key is None:
+            raise ValueError("a zone of a file")
+        return ["key", zone.key]
+    offset: timedelta = zone.utcoffset(None)
+    whole = [offset.days, offset.seconds, offset.microseconds]
+    return [*whole, zone.tzname(None)] if zone != timezone(offset) or repr(zone) != repr(timezone(offset)) else whole
+
+
+def _zone(*noted: Any) -> ZoneInfo | timezone:
+    if noted[0] == "key":
+        return ZoneInfo(noted[1])
+    return timezone(timedelta(*noted[:3]), *noted[3:])
 
 
 def _wall(moment: datetime) -> tuple[datetime, int]:
@@ -143,7 +159,7 @@ def _decode_datetime(array: Any, spec: Spec) -> list[Any]:
     moments = list(arrow.to_numpy(array, np.int64).view("M8[us]").tolist())
     if "zone" not in spec:
         return moments
-    zone = pickle.loads(binary(spec["zone"]))
+    zone = _zone(*spec["zone"])
     # what stands under a null is anything, even nothing
     return [m and m.replace(tzinfo=UTC).astimezone(zone) for m in with_none(moments, array)]
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fnmap.errors import Damaged, UsageError
 from fnmap.format.footer import check_footer
 from fnmap.format.table import columns
-from fnmap.format.table.chunk import decode
+from fnmap.format.table.chunk import decode, loads_of
 from fnmap.format.table.parquet import from_parquet
 from fnmap.format.table.spec import Spec, unpack
 
@@ -70,10 +70,10 @@ def _rows(names: Sequence[str], fields: Sequence[list[Any]]) -> list[Any]:
 
 
 def _field(table: Any, meta: Spec, column: str) -> list[Any]:
-    spec = meta["specs"][meta["columns"].index(column)]
+    spec, loads = meta["specs"][meta["columns"].index(column)], loads_of(meta, pickle.loads)
     if spec["as"] == "pickle":
-        return columns.decode_pickles(table.column(column), pickle.loads)[0]
-    return columns.decode(table.column(column), spec, pickle.loads)
+        return columns.decode_pickles(table.column(column), loads)[0]
+    return columns.decode(table.column(column), spec, loads)
 
 
 def _of_object(value: Any, names: Sequence[str], chosen: str | tuple[str, ...]) -> Any:

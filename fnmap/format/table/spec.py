@@ -36,3 +36,7 @@ def text(body: bytes) -> str:
 def binary(ascii_text: str) -> bytes:
     """The inverse of `text`."""
     return base64.b64decode(ascii_text)
+
+
+class Unfit(TypeError):
+    """A value that has no place here. Says all that there is to say."""

@@ -1,0 +1,268 @@
+"""Maps and runs on AWS Lambda, both ways: the local service, with a process for each environment."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gates import wait_at
+
+import fnmap
+from fnmap.compute.aws_lambda import LambdaCompute
+from fnmap.errors import TaskError, UsageError
+from fnmap.storage.open import open_store
+
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def direct(aws_here):
+    with fnmap.Session(on=LambdaCompute(workers=2)) as session:
+        yield session
+
+
+@pytest.fixture
+def detached(aws_here):
+    with fnmap.Session(on=LambdaCompute(workers=2, mode="detached")) as session:
+        yield session
+
+
+@pytest.fixture(params=["direct", "detached"])
+def named(request):
+    return request.getfixturevalue(request.param)
+
+
+def objects(aws, prefix=""):
+    return sorted(open_store(f"s3://{aws.bucket}").list(prefix))
+
+
+def double(x):
+    return 2 * x
+
+
+@dataclass
+class Deal:
+    """A class of the caller's own."""
+
+    number: int
+
+
+class Refused(Exception):
+    """An exception of the caller's own."""
+
+
+def refuse(x):
+    if x == 2:
+        raise Refused(x)
+    return Deal(x)
+
+
+def test_the_function_is_found_by_its_name_alone(aws_here):
+    with fnmap.use(on="lambda", workers=2):
+        assert list(fnmap.map(double, range(5))) == [0, 2, 4, 6, 8]
+
+
+def test_a_map_gives_results_of_the_callers_own_types_in_order(direct):
+    assert list(direct.map(Deal, range(100))) == [Deal(n) for n in range(100)]
+
+
+def test_a_call_of_a_warm_environment_asks_the_store_for_nothing(direct, aws_here):
+    direct.submit(double, 1).result()
+    before = objects(aws_here)
+    assert direct.submit(double, 4).result() == 8
+    assert objects(aws_here) == before
+
+
+def test_an_exception_comes_back_as_itself_with_the_item_and_the_traceback(direct):
+    with pytest.raises(Refused) as caught:
+        direct.map(refuse, [1, 2, 3]).result()
+    assert "with the item 2" in caught.value.__notes__[0]
+    assert "in refuse" in caught.value.__notes__[0]
+    given = list(direct.map(refuse, [1, 2, 3], errors="return"))
+    assert [type(g) for g in given] == [Deal, TaskError, Deal]
+
+
+def test_what_tasks_print_reaches_the_caller_and_what_they_log_its_loggers(named, capfd, caplog, request):
+    def talk(x):
+        print(f"says {x}")
+        logging.getLogger("deals").warning("warns of %d", x)
+        return x
+
+    run = named.map(talk, [7], name=request.node.name.replace("[", "-").strip("]"))
+    assert list(run) == [7]
+    assert "[task 0] says 7\n" in capfd.readouterr().out
+    assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records if r.name == "deals"] == [
+        ("deals", "WARNING", "[task 0] warns of 7")
+    ]
+
+
+def test_what_a_task_said_before_it_died_is_in_its_error(direct):
+    def die(_):
+        print("my last words")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(fnmap.errors.TaskPoisoned, match="my last words") as caught:
+        direct.map(die, [1]).result()
+    assert caught.value.attempts == 4
+
+
+def test_a_large_closure_travels_once_and_is_mapped_in_the_function(direct, aws_here):
+    table = np.arange(1 << 19, dtype=float)  # 4 MB
+
+    def look(at):
+        return table[at], type(table.base).__name__
+
+    before = set(objects(aws_here, "tmp/"))
+    assert [value for value, _ in direct.map(look, range(20), chunksize=2)] == list(range(20))
+    assert len(set(objects(aws_here, "tmp/")) - before) <= 1
+
+
+def test_large_items_and_large_results_go_through_the_bucket(named, request):
+    item = np.ones(1 << 19)
+    (result,) = named.map(double, [item], name=request.node.name.replace("[", "-").strip("]"))
+    assert result.sum() == 2 << 19
+
+
+def test_long_reports_of_failures_come_whole(direct):
+    def fail(x):
+        raise ValueError("x" * 30_000 + str(x))
+
+    errors = list(direct.map(fail, range(200), chunksize=200, errors="return"))
+    assert [str(e.exception)[-3:] for e in errors[-2:]] == ["198", "199"]
+
+
+def test_a_large_function_is_sent_once(direct, aws_here):
+    text = os.urandom(60_000).hex()
+    assert list(direct.map(lambda x: len(text) + x, range(3), chunksize=1)) == [120_000, 120_001, 120_002]
+    assert len(objects(aws_here, "tmp/job/")) >= 1
+
+
+def test_plans_run_and_their_results_stay_in_the_bucket(named, request):
+    plan = fnmap.plan()
+    squares = plan.map(double, range(6))
+    plan.reduce(sum, squares, fan_in=3)
+    assert named.run_plan(plan, name=request.node.name.replace("[", "-").strip("]")).result() == 30
+
+
+def test_a_named_run_is_attached_to_by_another_process(named, request, start):
+    name = request.node.name.replace("[", "-").strip("]")
+    assert list(named.map(double, range(6), name=name)) == [0, 2, 4, 6, 8, 10]
+    other = start(f"import fnmap\nprint(list(fnmap.attach({name!r}, on='lambda')))")
+    out, err = other.communicate()
+    assert (out, err) == ("[0, 2, 4, 6, 8, 10]\n", "")
+
+
+def test_named_runs_are_listed_and_collected(direct, aws_here):
+    direct.map(double, range(3), name="to-collect").result()
+    assert "to-collect" in [info.name for info in direct.runs()]
+    direct.gc(0)
+    assert not [key for key in objects(aws_here, "part/") if "to-collect" in key]
+    assert "to-collect" not in [info.name for info in direct.runs()]
+
+
+def test_cached_results_are_not_computed_again(direct):
+    assert list(direct.map(double, range(5), cache=True)) == [0, 2, 4, 6, 8]
+    run = direct.map(double, range(7), cache=True)
+    assert (list(run)[-1], run.report()["cached"]) == (12, 5)
+
+
+def test_a_store_that_the_function_does_not_reach_is_named(aws_here, tmp_path):
+    with pytest.raises(UsageError, match=f"s3://{aws_here.bucket}"):
+        fnmap.Session(on="lambda", store=tmp_path)
+
+
+def test_a_task_that_maps_in_its_turn_does_so_where_it_is(direct):
+    def outer(n):
+        import fnmap
+
+        return sum(fnmap.map(lambda x: x + 1, range(n)))
+
+    assert list(direct.map(outer, [3, 4])) == [6, 10]
+
+
+def test_two_sessions_at_once_get_their_own_answers(direct, detached):
+    runs = [session.map(lambda x, k=k: x * k, range(20)) for k, session in enumerate((direct, detached, direct), 1)]
+    assert [sum(run) for run in runs] == [190, 380, 570]
+
+
+WALKS_AWAY = """
+import sys, fnmap
+from fnmap.compute.aws_lambda import LambdaCompute
+sys.path.insert(0, {tests!r})
+from gates import say_at, wait_at
+
+def work(x):
+    say_at({begun!r})
+    wait_at({gate!r})
+    return 10 * x
+
+session = fnmap.Session(on=LambdaCompute(workers=2, mode="detached"))
+session.map(work, range(2), name="laptop", chunksize=1).result()
+"""
+
+
+def test_the_laptop_may_be_closed_and_another_finds_all_results(aws_here, start, begun, gate):
+    text = WALKS_AWAY.format(tests=str(Path(__file__).parents[1]), begun=begun.path, gate=gate.path)
+    client = start(text)
+    begun.heard(2)
+    client.send_signal(signal.SIGKILL)
+    client.wait()
+    gate.open(2)
+    with fnmap.Session(on="lambda", workers=2) as session:
+        run = session.attach("laptop")
+        done = iter(lambda: run.status.done, None)
+        while next(done) < 2:  # the calls finish by themselves, and commit: nothing is run again
+            run = session.attach("laptop")
+        assert list(run) == [0, 10]
+
+
+def test_a_session_that_is_closed_in_the_middle_leaves_nothing_behind(aws_here, gate, recwarn):
+    before = set(threading.enumerate())
+    for mode in ("direct", "detached"):
+        session = fnmap.Session(on=LambdaCompute(workers=2, mode=mode))
+        run = session.map(wait_at, [gate.path] * 2, name=f"closed-{mode}", chunksize=1)
+        session.close()
+        gate.open(2)
+        with pytest.raises(fnmap.errors.RunError, match="closed"):
+            run.result()
+    assert not [t.name for t in set(threading.enumerate()) - before if t.name.startswith("fnmap")]
+    assert not [w for w in recwarn if "fnmap" in str(w.message)]
+
+
+def test_a_cancelled_run_ends_at_once_both_ways(named, gate, request):
+    run = named.map(wait_at, [gate.path] * 2, name=request.node.name.replace("[", "-").strip("]"), chunksize=1)
+    run.cancel()
+    with pytest.raises(fnmap.errors.RunCancelled):
+        run.result()
+    assert run.status.state == "cancelled"
+    gate.open(2)
+
+
+def test_metrics_are_a_line_of_the_log_each_call_and_none_when_off(aws_here, deploy):
+    for on in ("0", "1"):
+        name = deploy(f"metrics-{on}", FNMAP_METRICS=on)
+        with fnmap.Session(on=LambdaCompute(name, workers=1)) as session:
+            session.map(refuse, [1, 2], errors="return", chunksize=2).result()
+        lines = [line for log in aws_here.service.logs(name) for line in log.splitlines() if '"_aws"' in line]
+        assert len(lines) == int(on)
+    said = json.loads(lines[0])
+    assert (said["Function"], said["Tasks"], said["Failures"], said["ColdStarts"]) == ("metrics-1", 2, 1, 1)
+    assert {m["Name"] for m in said["_aws"]["CloudWatchMetrics"][0]["Metrics"]} == said.keys() - {"_aws", "Function"}
+
+
+def test_a_function_that_cannot_be_loaded_is_named_with_metrics_on_too(aws_here, deploy):
+    class Odd:
+        def __reduce__(self):
+            return int, ("not a number",)
+
+    odd = Odd()
+    session = fnmap.Session(on=LambdaCompute(deploy("metrics-1", FNMAP_METRICS="1"), workers=1))
+    with session, pytest.raises(fnmap.errors.ResultLost, match="could not be loaded by the worker: ValueError"):
+        session.map(lambda _: odd, [1]).result()
