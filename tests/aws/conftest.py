@@ -57,6 +57,12 @@ def models():
     return loaders.create_loader()
 
 
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory) -> Path:
+    """A cache folder for the real package: it is built once for all tests of this process."""
+    return tmp_path_factory.mktemp("packages")
+
+
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path, models) -> None:
     """An environment that knows nothing of AWS."""

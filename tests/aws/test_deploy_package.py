@@ -26,10 +26,10 @@ def cache(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, packages):
     """The package as it is deployed, built from real wheels, and the folder of what is in it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(packages))
         built = build_package(PYTHON)
         return built, unpacked(built, tmp_path_factory.mktemp("whole"))
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,14 +35,14 @@ with fnmap.Session(on="lambda") as session:
 
 
 @pytest.fixture(scope="module")
-def account(moto_server: Server) -> Iterator[dict[str, str]]:
+def account(moto_server: Server, packages: Path) -> Iterator[dict[str, str]]:
     """An account with nothing in it: what a client's environment needs."""
     from fnmap.testing.aws_lambda import LambdaService
 
     url = moto_server.endpoint
     seen = {**moto_server.env, "AWS_ENDPOINT_URL_S3": url, "AWS_ENDPOINT_URL_SQS": url}
     with LambdaService(extra_env=seen) as service:
-        yield {**os.environ, **service.env, "AWS_ENDPOINT_URL": url}
+        yield {**os.environ, **service.env, "AWS_ENDPOINT_URL": url, "XDG_CACHE_HOME": str(packages)}
 
 
 @pytest.fixture(scope="module")
