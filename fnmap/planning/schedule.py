@@ -82,6 +82,7 @@ class Schedule:
         self._failures: dict[int, int] = {}
         self._largest_done, self._call_s = 1, math.inf
         self._paces: deque[float] = deque(maxlen=PACES)  # seconds for a unit of cost, of the latest calls
+        self._ways: deque[float] = deque(maxlen=PACES)  # and what their way and their turn took besides
         self._next_id = 0
 
     # -- facts ---------------------------------------------------------------------------------------
@@ -138,8 +139,11 @@ class Schedule:
 
         Returns the tasks whose failure is final. Those not tried go back to the front of the queue.
         """
+        begun = self._running[chunk.id][1]
         self._end(chunk)
         self._learn(chunk.tasks[:ran], seconds, call_s)
+        if self.backups:
+            self._ways.append(max(0.0, now - begun - seconds))
         final = [p for p, retryable in failed.items() if not self._retry(chunk, p, retryable, now)]
         self._settle(chunk.tasks[:ran], {**failed, **dict.fromkeys(unread, True)} if unread else failed, final)
         for position in unread:
@@ -305,10 +309,10 @@ class Schedule:
         done, total = self._counts[State.DONE], len(self.state)
         if not self._running or not self._paces or not math.isfinite(straggles_after_s(done, total, 0.0)):
             return []
-        pace = sorted(self._paces)[len(self._paces) // 2]
+        pace, way_s = (sorted(some)[len(some) // 2] for some in (self._paces, self._ways))
         alone = (pair for pair in self._running.values() if pair[0].id not in self._twins)
         return [
-            (chunk, begun + straggles_after_s(done, total, pace * self._cost(chunk.tasks)))
+            (chunk, begun + straggles_after_s(done, total, way_s + pace * self._cost(chunk.tasks)))
             for chunk, begun in islice(alone, OLDEST)
         ]
 
