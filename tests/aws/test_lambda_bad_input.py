@@ -16,9 +16,9 @@ PATIENCE_S = 30
 
 
 @pytest.fixture
-def answering(monkeypatch):
+def answering(monkeypatch, s3_server):
     """AWS that gives these answers."""
-    with FaultyProxy("http://127.0.0.1:9", rate=0) as proxy:
+    with FaultyProxy(s3_server.endpoint, rate=0) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", proxy.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -33,7 +33,12 @@ def answering(monkeypatch):
 def configuration(**more):
     import sys
 
-    variables = {"FNMAP_SECRET": "00" * 32, "FNMAP_STORE": "s3://bucket", "FNMAP_CODE": code_hash(), "FNMAP_PACKAGES": ""}
+    variables = {
+        "FNMAP_SECRET": "00" * 32,
+        "FNMAP_STORE": "s3://bucket",
+        "FNMAP_CODE": code_hash(),
+        "FNMAP_PACKAGES": "",
+    }
     return {
         "FunctionName": "fnmap", "State": "Active", "Runtime": f"python3.{sys.version_info[1]}", "MemorySize": 1769,
         "Timeout": 60, "Environment": {"Variables": variables | more.pop("variables", {})}, **more,
@@ -78,8 +83,6 @@ def test_a_function_in_another_region(answering):
 
 def test_no_permission(answering):
     answering(403, {"Message": "User: x is not authorized to perform: lambda:GetFunctionConfiguration"})
-    assert "not authorized to perform" in (said := refused().replace("\n", " ")) or said
-    answering(403, {"Message": "User: x is not authorized to perform: lambda:GetFunctionConfiguration"})
     assert "`fnmap deploy --policy`" in refused()
 
 
@@ -93,7 +96,11 @@ def test_no_permission_to_invoke(make_aws):
     compute = LambdaCompute(workers=1)
 
     async def post(*_):
-        return 403, {"x-amzn-errortype": "AccessDeniedException"}, b'{"Message":"not authorized: lambda:InvokeFunction"}'
+        return (
+            403,
+            {"x-amzn-errortype": "AccessDeniedException"},
+            b'{"Message":"not authorized: lambda:InvokeFunction"}',
+        )
 
     compute.wire.post = post
     with fnmap.Session(on=compute) as session, pytest.raises(DeployError, match=r"InvokeFunction.*--policy"):
@@ -131,24 +138,26 @@ def test_a_package_that_is_missing_in_the_function(aws_here, deploy):
     import yaml
 
     name = deploy("bare", FNMAP_PACKAGES="cloudpickle=3.0 numpy=2.0")
-    before = aws_here.service.counts["invocations"]
+    before = aws_here.service.counts.get("invocations", 0)
     with fnmap.Session(on=LambdaCompute(name, workers=1)) as session:
         with pytest.raises(DeployError, match=r"the package 'pyyaml'.*`fnmap deploy --name bare --package pyyaml=="):
             session.map(lambda x: yaml.safe_load(x), ["1"])
-    assert aws_here.service.counts["invocations"] == before
+    assert aws_here.service.counts.get("invocations", 0) == before
 
 
-def test_a_bucket_that_is_gone(aws_here, deploy):
-    name = deploy("bucketless", FNMAP_STORE="s3://fnmap-no-such-bucket")
-    before = aws_here.service.counts["invocations"]
-    with fnmap.Session(on=LambdaCompute(name, workers=1)) as session, pytest.raises(NoBucket, match="fnmap-no-such"):
-        session.map(abs, [1], name="nowhere")
-    assert aws_here.service.counts["invocations"] == before
+def test_a_bucket_that_is_gone(make_aws, s3_server, monkeypatch):
+    aws = make_aws()
+    with FaultyProxy(s3_server.endpoint, rate=0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        proxy.answers.extend([(404, b"<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>")] * 3)
+        with fnmap.Session(on=LambdaCompute(workers=1)) as session, pytest.raises(NoBucket, match=aws.bucket):
+            session.map(abs, [1], name="nowhere")
+    assert not aws.service.counts.get("invocations")
 
 
-def test_no_right_to_make_a_queue(make_aws):
+def test_no_right_to_make_a_queue(make_aws, s3_server):
     make_aws(queues=False)
-    with pytest.MonkeyPatch.context() as patch, FaultyProxy("http://127.0.0.1:9", rate=0) as proxy:
+    with pytest.MonkeyPatch.context() as patch, FaultyProxy(s3_server.endpoint, rate=0) as proxy:
         patch.setenv("AWS_ENDPOINT_URL_SQS", proxy.endpoint)
         proxy.answers.append((403, b'{"__type":"AccessDenied","message":"sqs:CreateQueue"}'))
         with fnmap.Session(on=LambdaCompute(workers=1, mode="detached")) as session:
@@ -158,7 +167,12 @@ def test_no_right_to_make_a_queue(make_aws):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"workers": 0}, "workers"), ({"mode": "fast"}, "mode"), ({"workers": True}, "workers"), ({"patience_s": -1}, "pat")],
+    [
+        ({"workers": 0}, "workers"),
+        ({"mode": "fast"}, "mode"),
+        ({"workers": True}, "workers"),
+        ({"patience_s": -1}, "pat"),
+    ],
 )
 def test_options_that_are_wrong(options, said):
     with pytest.raises(UsageError, match=said):
