@@ -56,7 +56,7 @@ def test_an_option_that_is_wrong_names_itself(session, tmp_path, options, match)
 
 
 def test_an_unknown_backend_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"inline, lithops, local; got 'lokal'"):
+    with pytest.raises(UsageError, match=r"inline, lambda, lithops, local; got 'lokal'"):
         fnmap.map(abs, ONE, on="lokal")
 
 

@@ -99,7 +99,7 @@ def test_no_permission_to_invoke(make_aws):
         return (
             403,
             {"x-amzn-errortype": "AccessDeniedException"},
-            b'{"Message":"not authorized: lambda:InvokeFunction"}',
+            b'{"Message":"lambda:InvokeFunction"}',
         )
 
     compute.wire.post = post
@@ -139,9 +139,9 @@ def test_a_package_that_is_missing_in_the_function(aws_here, deploy):
 
     name = deploy("bare", FNMAP_PACKAGES="cloudpickle=3.0 numpy=2.0")
     before = aws_here.service.counts.get("invocations", 0)
-    with fnmap.Session(on=LambdaCompute(name, workers=1)) as session:
-        with pytest.raises(DeployError, match=r"the package 'pyyaml'.*`fnmap deploy --name bare --package pyyaml=="):
-            session.map(lambda x: yaml.safe_load(x), ["1"])
+    mends = r"the package 'pyyaml'.*`fnmap deploy --name bare --package pyyaml=="
+    with fnmap.Session(on=LambdaCompute(name, workers=1)) as session, pytest.raises(DeployError, match=mends):
+        session.map(lambda x: yaml.safe_load(x) or 1, ["1"])
     assert aws_here.service.counts.get("invocations", 0) == before
 
 
@@ -160,9 +160,10 @@ def test_no_right_to_make_a_queue(make_aws, s3_server):
     with pytest.MonkeyPatch.context() as patch, FaultyProxy(s3_server.endpoint, rate=0) as proxy:
         patch.setenv("AWS_ENDPOINT_URL_SQS", proxy.endpoint)
         proxy.answers.append((403, b'{"__type":"AccessDenied","message":"sqs:CreateQueue"}'))
-        with fnmap.Session(on=LambdaCompute(workers=1, mode="detached")) as session:
-            with pytest.raises(DeployError, match=r'sqs:CreateQueue.*--policy.*mode="direct" needs none'):
-                session.map(abs, [1], name="queueless").result()
+        mends = r'sqs:CreateQueue.*--policy.*mode="direct" needs none'
+        session = fnmap.Session(on=LambdaCompute(workers=1, mode="detached"))
+        with session, pytest.raises(DeployError, match=mends):
+            session.map(abs, [1], name="queueless").result()
 
 
 @pytest.mark.parametrize(
