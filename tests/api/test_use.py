@@ -60,5 +60,5 @@ def test_after_close_the_verbs_start_anew():
 
 
 def test_an_unknown_backend_is_refused_by_use():
-    with pytest.raises(fnmap.errors.UsageError, match="inline, lithops, local"), fnmap.use(on="lokal"):
+    with pytest.raises(fnmap.errors.UsageError, match="inline, lambda, lithops, local"), fnmap.use(on="lokal"):
         pass
