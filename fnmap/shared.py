@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from fnmap.errors import StoreError
 from fnmap.format import keys
 from fnmap.format.payload import Buffer, Ref
 from fnmap.storage.base import Store, create_parts
@@ -125,4 +126,5 @@ class Shared:
 
 
 def _delete(store: Store, stored: list[str]) -> None:
-    store.delete(stored)
+    with suppress(StoreError):  # what is left goes with the session, or expires
+        store.delete(stored)

@@ -13,7 +13,7 @@ from typing import Any
 from fnmap.format.travel import user_module_names
 
 _IMMUTABLE = (int, float, complex, bool, str, bytes, type(None))
-_MISSING = object()
+_MISSING, _ITSELF = object(), object()
 
 
 class _Unknown(Exception):
@@ -23,7 +23,8 @@ class _Unknown(Exception):
 def snapshot(fn: Callable[..., Any]) -> tuple[Any, ...] | None:
     """What the function is made of, to be compared by `same`; None if that cannot be told."""
     try:
-        return tuple(_function(fn, user_module_names(), set()))
+        made_of = _function(fn, user_module_names(), set())
+        return tuple(_ITSELF if one is fn else one for one in made_of)  # who keeps it must not keep the function
     except _Unknown:
         return None
 

@@ -16,9 +16,9 @@ PATIENCE_S = 30
 
 
 @pytest.fixture
-def answering(monkeypatch):
+def answering(monkeypatch, s3_server):
     """AWS that gives these answers."""
-    with FaultyProxy("http://127.0.0.1:9", rate=0) as proxy:
+    with FaultyProxy(s3_server.endpoint, rate=0) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", proxy.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -83,8 +83,6 @@ def test_a_function_in_another_region(answering):
 
 def test_no_permission(answering):
     answering(403, {"Message": "User: x is not authorized to perform: lambda:GetFunctionConfiguration"})
-    assert "not authorized to perform" in (said := refused().replace("\n", " ")) or said
-    answering(403, {"Message": "User: x is not authorized to perform: lambda:GetFunctionConfiguration"})
     assert "`fnmap deploy --policy`" in refused()
 
 
@@ -101,7 +99,7 @@ def test_no_permission_to_invoke(make_aws):
         return (
             403,
             {"x-amzn-errortype": "AccessDeniedException"},
-            b'{"Message":"not authorized: lambda:InvokeFunction"}',
+            b'{"Message":"lambda:InvokeFunction"}',
         )
 
     compute.wire.post = post
@@ -140,29 +138,32 @@ def test_a_package_that_is_missing_in_the_function(aws_here, deploy):
     import yaml
 
     name = deploy("bare", FNMAP_PACKAGES="cloudpickle=3.0 numpy=2.0")
-    before = aws_here.service.counts["invocations"]
-    with fnmap.Session(on=LambdaCompute(name, workers=1)) as session:
-        with pytest.raises(DeployError, match=r"the package 'pyyaml'.*`fnmap deploy --name bare --package pyyaml=="):
-            session.map(lambda x: yaml.safe_load(x), ["1"])
-    assert aws_here.service.counts["invocations"] == before
+    before = aws_here.service.counts.get("invocations", 0)
+    mends = r"the package 'pyyaml'.*`fnmap deploy --name bare --package pyyaml=="
+    with fnmap.Session(on=LambdaCompute(name, workers=1)) as session, pytest.raises(DeployError, match=mends):
+        session.map(lambda x: yaml.safe_load(x) or 1, ["1"])
+    assert aws_here.service.counts.get("invocations", 0) == before
 
 
-def test_a_bucket_that_is_gone(aws_here, deploy):
-    name = deploy("bucketless", FNMAP_STORE="s3://fnmap-no-such-bucket")
-    before = aws_here.service.counts["invocations"]
-    with fnmap.Session(on=LambdaCompute(name, workers=1)) as session, pytest.raises(NoBucket, match="fnmap-no-such"):
-        session.map(abs, [1], name="nowhere")
-    assert aws_here.service.counts["invocations"] == before
+def test_a_bucket_that_is_gone(make_aws, s3_server, monkeypatch):
+    aws = make_aws()
+    with FaultyProxy(s3_server.endpoint, rate=0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        proxy.answers.extend([(404, b"<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>")] * 3)
+        with fnmap.Session(on=LambdaCompute(workers=1)) as session, pytest.raises(NoBucket, match=aws.bucket):
+            session.map(abs, [1], name="nowhere")
+    assert not aws.service.counts.get("invocations")
 
 
-def test_no_right_to_make_a_queue(make_aws):
+def test_no_right_to_make_a_queue(make_aws, s3_server):
     make_aws(queues=False)
-    with pytest.MonkeyPatch.context() as patch, FaultyProxy("http://127.0.0.1:9", rate=0) as proxy:
+    with pytest.MonkeyPatch.context() as patch, FaultyProxy(s3_server.endpoint, rate=0) as proxy:
         patch.setenv("AWS_ENDPOINT_URL_SQS", proxy.endpoint)
         proxy.answers.append((403, b'{"__type":"AccessDenied","message":"sqs:CreateQueue"}'))
-        with fnmap.Session(on=LambdaCompute(workers=1, mode="detached")) as session:
-            with pytest.raises(DeployError, match=r'sqs:CreateQueue.*--policy.*mode="direct" needs none'):
-                session.map(abs, [1], name="queueless").result()
+        mends = r'sqs:CreateQueue.*--policy.*mode="direct" needs none'
+        session = fnmap.Session(on=LambdaCompute(workers=1, mode="detached"))
+        with session, pytest.raises(DeployError, match=mends):
+            session.map(abs, [1], name="queueless").result()
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,7 @@ def test_a_faulty_network_to_lambda_loses_nothing(make_aws, rate, monkeypatch):
 @pytest.mark.parametrize(("rate", "tasks"), [(0.01, 60), (0.2, 30), (0.9, 4)])
 def test_a_faulty_network_to_the_bucket_loses_nothing(make_aws, s3_server, rate, tasks, monkeypatch):
     monkeypatch.setitem(Retrying.__init__.__kwdefaults__, "backoff_s", 0.001)
+    monkeypatch.setattr("fnmap.storage.s3._pace", lambda *_: None)
     make_aws()
     with FaultyProxy(s3_server.endpoint, rate=0, seed=5, faults=("503", "500", "reset", "truncate")) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)

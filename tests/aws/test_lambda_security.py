@@ -115,9 +115,9 @@ def test_what_the_function_reads_in_the_bucket_must_be_the_clients(make_aws, wha
     compute.wire.post = tampered
     with (
         fnmap.Session(on=compute) as session,
-        pytest.raises(FnmapError, match="NotAuthentic|not authentic|secret|seal"),
+        pytest.raises(FnmapError, match=r"NotAuthentic|seal"),
     ):
-        session.map(lambda x: (x, big) and None, [item]).result()
+        session.map(lambda x: len((x, big)), [item]).result()
 
 
 # -- at the client -------------------------------------------------------------------------------------

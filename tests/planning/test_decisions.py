@@ -54,3 +54,13 @@ def test_what_runs_is_not_released_again_when_a_plan_is_taken_up_once_more():
     again = [schedules[0].next(0.0).tasks for _ in range(2)]
     assert [[*running.tasks], *map(list, again)] == [[0], [1], [2]]
     assert schedules[0].next(0.0) is None
+
+
+def test_a_way_that_is_long_for_all_makes_no_straggler():
+    schedule = Schedule(slots=100, chunks=SINGLE, retry=Retry(0), backups=True)
+    schedule.add(40)
+    chunks = [schedule.next(0.0) for _ in range(40)]
+    for chunk in chunks[1:]:
+        schedule.reported(chunk, 1, 0.001, {}, 5.0)  # a task of a millisecond, five seconds after it was sent
+    assert schedule.next(10.0) is None
+    assert schedule.next(3 * 5.1).id == chunks[0].id
