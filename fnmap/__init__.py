@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fnmap.api import attach, close, gc, map, map_reduce, plan, runs, starmap, submit, use  # noqa: A004 - as the builtin
     from fnmap.errors import FnmapError, TaskError
     from fnmap.executor import Executor
+    from fnmap.inputs.command import command
     from fnmap.plan_file import load_plan
     from fnmap.planning.policy import Retry, Tolerate
     from fnmap.run import Run, Status
@@ -33,6 +34,7 @@ __all__ = [
     "Tolerate",
     "attach",
     "close",
+    "command",
     "errors",
     "gc",
     "load_plan",
@@ -51,6 +53,7 @@ _HOMES = {
     "fnmap.api": "attach close gc map map_reduce plan runs starmap submit use",
     "fnmap.errors": "FnmapError TaskError",
     "fnmap.executor": "Executor",
+    "fnmap.inputs.command": "command",
     "fnmap.plan_file": "load_plan",
     "fnmap.planning.policy": "Retry Tolerate",
     "fnmap.run": "Run Status",

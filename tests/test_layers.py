@@ -14,7 +14,7 @@ import fnmap
 ROOT = Path(fnmap.__file__).parent
 LEVELS = [
     {"errors", "observe", "clock"},
-    {"planning", "format", "storage", "aws"},
+    {"planning", "format", "storage", "aws", "inputs"},
     {"worker", "run", "cache", "ledger", "results", "stage", "source", "tables", "options", "alarm", "shared"},
     {"compute"},
     {

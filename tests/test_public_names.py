@@ -8,8 +8,9 @@ import sys
 import fnmap
 
 NAMES = [
-    "Executor", "FnmapError", "Retry", "Run", "Session", "Status", "TaskError", "Tolerate", "attach", "close", "errors",
-    "gc", "load_plan", "map", "map_reduce", "plan", "runs", "share", "starmap", "submit", "task", "use",
+    "Executor", "FnmapError", "Retry", "Run", "Session", "Status", "TaskError", "Tolerate", "attach", "close",
+    "command", "errors", "gc", "load_plan", "map", "map_reduce", "plan", "runs", "share", "starmap", "submit", "task",
+    "use",
 ]  # fmt: skip
 
 
