@@ -100,7 +100,7 @@ def willoughby_rmax(flight_ms: Value, lat: Value) -> F8:
 def willoughby_shape(rmax_km: Value, flight_ms: Value, lat: Value) -> tuple[F8, F8, F8, F8, F8]:
     """(n, A, X1 km, start km, width km) of the profile for its largest wind at flight level (ibid., eq. 10 and 2-3).
 
-    The transition begins at `start`; where in it rmax lies makes the slope at rmax zero.
+    The transition begins at `start`; where in it rmax lies makes the slope at rmax all but zero.
     """
     v, north = np.asarray(flight_ms), np.abs(lat)
     n = 0.4067 + 0.0144 * v - 0.0038 * north
