@@ -156,8 +156,8 @@ def reach_of(nodes: Nodes) -> F8:
     scale = np.arange(1.0, REACH_KM + 1)
     each = np.arange(nodes.lat.size)[:, None]
     damped = np.fmin(1.0, nodes.rmax_km[each] / scale) * nodes.motion[each]
-    wind = nodes.profile(scale, each) - (damped if nodes.within else 0.0)
-    enough = np.abs(wind) + damped >= FLOOR_MS
+    wind = nodes.profile(scale, each)
+    enough = (np.fmax(wind, damped) if nodes.within else wind + damped) >= FLOOR_MS
     last = scale.size - 1 - np.argmax(enough[:, ::-1], axis=1)
     reach = np.where(enough.any(axis=1), np.fmin(scale[last] + 1.0, REACH_KM), 0.0)
     reach[0] = 0.0  # nobody knows yet how it moves
@@ -191,7 +191,7 @@ def _squared(x: F8, y: F8, nodes: Nodes, k: int) -> F8:
         east, north = -east, -north  # the tangent turns the other way
     damp = np.fmin(1.0, nodes.rmax_km[k] / r)
     if nodes.within:
-        wind -= damp * motion
+        wind = np.fmax(wind - damp * motion, 0.0)  # no storm turns the other way in its eye, however fast it moves
     along = (x * north - y * east) / r
     whole = wind * wind + damp * (2.0 * wind * along + damp * motion**2)
     whole[square > REACH_KM**2] = 0.0

@@ -162,8 +162,8 @@ contains
     reach_of = 0
     do i = n, 1, -1
       damped = min(1.0_sp, k%rmax / r(i)) * k%motion
-      if (within) v(i) = v(i) - damped
-      if (abs(v(i)) + damped >= floor_ms - 1e-3_dp) then
+      if (within) v(i) = max(v(i) - damped, 0.0_sp)
+      if (v(i) + damped >= floor_ms - 1e-3_dp) then
         reach_of = min(r(i) + 1.0_dp, reach_max_km)
         return
       end if
@@ -267,7 +267,7 @@ contains
         do i = a, b
           r = 1 / sqrt(d2(i))
           damp = min(1.0_sp, k%rmax * r)
-          if (within) v(i) = v(i) - damp * k%motion
+          if (within) v(i) = max(v(i) - damp * k%motion, 0.0_sp)
           square = v(i) * v(i) + damp * (2 * v(i) * (dx(i) * k%north - y * k%east) * r + damp * k%motion * k%motion)
           field(i, row) = max(field(i, row), square)
         end do
