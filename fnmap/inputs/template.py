@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Number
-from os import PathLike, fspath
+from os import PathLike
+from pathlib import Path
 from string import Formatter
 from typing import Any
 
@@ -77,7 +78,7 @@ def as_word(name: str, value: Any) -> Any:
     if isinstance(value, (*_BYTES, Stored)):
         return FileName(name)
     if isinstance(value, PathLike):
-        return fspath(value)
+        return str(Path(value).absolute())  # the program runs elsewhere
     if isinstance(value, (str, Number)):
         return value
     raise UsageError(

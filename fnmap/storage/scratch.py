@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from fnmap.errors import StoreReadOnly
@@ -35,7 +36,14 @@ def new_folder() -> Path:
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     if base.stat().st_uid != os.getuid():
         raise StoreReadOnly(f"{base} belongs to another user: set FNMAP_SCRATCH to a directory of your own")
+    _sweep_once(base, os.getpid())
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{me()}-", dir=base))
+
+
+@lru_cache(maxsize=8)
+def _sweep_once(base: Path, _: int) -> None:
+    """When a process first needs a folder, what those before it have left."""
+    _sweep(base)
 
 
 def sweep_folders() -> None:

@@ -49,6 +49,7 @@ def test_bytes_paths_and_objects_of_a_store_are_files_to_the_program(program, tm
     assert read(b"from bytes") == "csv\nfrom bytes"
     assert read(Stored(str(tmp_path / "store"), "a/track")) == "csv\nfrom a store"
     assert fnmap.command("cat {track}")(tmp_path / "track") == "from a path"
+    assert fnmap.command("cat {track}")(Path("../track")) == "from a path"
 
 
 @pytest.mark.parametrize("given", [b"text", "text", Path("deck"), Stored("store", "deck")])

@@ -105,6 +105,18 @@ def test_a_killed_client_takes_programs_along(start, program, begun):
     assert all(gone(pid) for pid in pids)
 
 
+def test_what_a_killed_process_has_left_is_removed_by_the_next(start, program, begun, scratch):
+    path = program('echo "$$" > $1; tail -f /dev/null')
+    client = start("import fnmap, sys\nfnmap.command(sys.argv[1] + ' {x}')(sys.argv[2])", path, begun.path)
+    leader = int(begun.heard()[0])
+    client.kill()
+    assert gone(leader)
+    client.wait()
+    assert [p for p in scratch.glob("fnmap-folders-*/*") if (p / "work").exists()]
+    assert fnmap.command("echo next")() == "next\n"
+    assert not [p for p in scratch.glob("fnmap-folders-*/*") if f".{client.pid}." in p.name]
+
+
 def test_programs_travel_to_lithops(program):
     pytest.importorskip("lithops", reason='Lithops is an extra: pip install "fnmap[lithops]"')
     with fnmap.Session(on="lithops", workers=1) as session:
