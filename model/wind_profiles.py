@@ -68,16 +68,17 @@ def holland(r_km: Value, rmax_km: Value, b: Value, drop_hpa: Value, f: Value) ->
 
 
 def holland_2010_outer(rmax_km: Value, b: Value, vmax_ms: Value) -> F8:
-    """The exponent x_n at 300 km for which the wind is 17 m/s there; at least 0.4 (Holland, Belanger & Fritz 2010, MWR
-    138, 4393)."""
+    """The exponent x_n at 300 km for which the wind is 17 m/s there (Holland, Belanger & Fritz 2010, MWR 138, 4393, eq.
+    6)."""
     s = np.power(np.divide(rmax_km, HOLLAND_2010_KM), b)
     with np.errstate(divide="ignore", invalid="ignore"):
         x = np.log(HOLLAND_2010_MS / np.asarray(vmax_ms)) / (np.log(s) + 1 - s)
-    return np.asarray(np.fmax(np.nan_to_num(x, nan=0.4, posinf=0.4, neginf=0.4), 0.4))
+    return np.asarray(np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0))
 
 
 def holland_2010(r_km: Value, rmax_km: Value, b: Value, vmax_ms: Value, outer: Value) -> F8:
-    """V = Vm (s e^(1-s))^x, x = 0.5 within rmax and linear from there to `outer` at 300 km (ibid., eq. 6 and 10)."""
+    """V = Vm (s e^(1-s))^x, x = 0.5 within rmax, linear from there through `outer` at 300 km, and not below 0.4 as in
+    CLIMADA 6: the wind would grow again (ibid., eq. 6 and 10)."""
     log_s = b * np.log(np.divide(rmax_km, r_km))
     share = np.clip((np.asarray(r_km) - rmax_km) / (HOLLAND_2010_KM - np.asarray(rmax_km)), 0.0, None)
     x = np.fmax(0.5 + share * (np.asarray(outer) - 0.5), 0.4)

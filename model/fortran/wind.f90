@@ -116,8 +116,8 @@ contains
     case (h10)
       vm = sqrt(b * drop * 100 / (rho * euler))
       s = (rmax / reach_max_km)**b
-      x = 0.4_dp
-      if (vm > 0) x = max(log(17 / vm) / (log(s) + 1 - s), 0.4_dp)
+      x = 0
+      if (vm > 0) x = log(17 / vm) / (log(s) + 1 - s)
       k%vmax = real(vm, sp)
       k%p(1) = real(x, sp)
       k%p(2) = real(1 / (reach_max_km - rmax), sp)
