@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = {"units": "gust in 0.1 m/s", "grid": repr(grid), "model": args.model, "kernel": kernel}
         write(args.out, footprints, elt, about)
         picture = _picture(args.out, gust, grid, tracks)
-    except (ModelError, OSError) as error:
+    except (ModelError, fnmap.FnmapError, OSError) as error:
         sys.stderr.write(f"footprints: {error}\n")
         return 1
     cells = sum(table.num_rows for table in footprints)

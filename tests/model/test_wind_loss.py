@@ -120,6 +120,11 @@ def test_a_wrong_argument_is_told_in_a_line(arguments, capsys, tmp_path):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_place_to_run_that_does_not_exist_is_told_in_a_line(tmp_path, capsys):
+    assert footprints.main(["--out", str(tmp_path), "--resolution", "2", "--on", "mars"]) == 1
+    assert "got 'mars'" in capsys.readouterr().err
+
+
 def test_without_a_compiler_numpy_takes_its_place(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FC", "no-such-compiler")
     monkeypatch.setattr(footprints, "hurricanes", lambda grid: [storm("AL041992")])
