@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fnmap.api import attach, close, gc, map, map_reduce, plan, runs, starmap, submit, use  # noqa: A004 - as the builtin
     from fnmap.errors import FnmapError, TaskError
     from fnmap.executor import Executor
+    from fnmap.inputs.command import command
     from fnmap.plan_file import load_plan
     from fnmap.plan_run import PlanRun
     from fnmap.planning.models import ComputeModel
@@ -39,6 +40,7 @@ __all__ = [
     "Tolerate",
     "attach",
     "close",
+    "command",
     "errors",
     "gc",
     "load_plan",
@@ -57,6 +59,7 @@ _HOMES = {
     "fnmap.api": "attach close gc map map_reduce plan runs starmap submit use",
     "fnmap.errors": "FnmapError TaskError",
     "fnmap.executor": "Executor",
+    "fnmap.inputs.command": "command",
     "fnmap.plan_file": "load_plan",
     "fnmap.plan_run": "PlanRun",
     "fnmap.planning.models": "ComputeModel",

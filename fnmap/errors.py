@@ -27,6 +27,8 @@ FnmapError
 │   ├── TaskPoisoned                 it killed every worker that tried it
 │   ├── UpstreamFailed               a task that it depends on has no result
 │   └── ResultLost                   it ran, but its result or exception cannot be pickled or read back
+├── CommandFailed                    a program did not do what it was run for
+│   └── CommandTimeout (TimeoutError) it ran over the limit that its command has, and was killed
 └── RunError                         a run as a whole
     ├── RunNotFound (LookupError)    no run of that name or id
     ├── RunBusy                      another live run holds that name
@@ -210,6 +212,22 @@ class UpstreamFailed(TaskError):
 
 class ResultLost(TaskError):
     """The task ran, but its result or its exception cannot be pickled, or cannot be read back here."""
+
+
+class CommandFailed(FnmapError):
+    """A program was not found, ended with another exit code than 0, or did not write what it should.
+
+    `returncode`: negative if a signal ended it, None if it did not start or was not let end; `stdout` and `stderr`: the
+    tails of what it printed.
+    """
+
+    def __init__(self, message: str, *, returncode: int | None = None, stdout: str = "", stderr: str = "") -> None:
+        super().__init__(message)
+        self.returncode, self.stdout, self.stderr = returncode, stdout, stderr
+
+
+class CommandTimeout(CommandFailed, TimeoutError):
+    """The program ran over the limit of its command, and was killed with all that it had started."""
 
 
 class RunError(FnmapError):

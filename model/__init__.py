@@ -6,5 +6,8 @@ table), `terms` (what a layer pays), `metrics` (exceedance curves and averages),
 published event losses, `synth` makes a book of deals on them, and `python -m model.price_book`
 prices that book.
 
+Hurricanes: `wind_tracks`, `wind_profiles`, `wind_field`, `wind_loss`, and `wind_fortran` with the same as a program;
+`python -m model.footprints` makes footprints and an event loss table of all of 1970-2018 (docs/wind.md).
+
 The library modules are pure functions over numpy arrays and know nothing of how they are mapped.
 """

@@ -18,6 +18,7 @@ from pathlib import Path
 from fnmap.compute.child import CALL, FRAME, WORLD, send
 from fnmap.format.call import Call, Job, Report
 from fnmap.format.payload import Buffer, Ref
+from fnmap.storage.scratch import sweep_folders
 
 PIPE_BYTES = 1 << 20  # what Linux lets anyone ask for; a message that fits never blocks its writer
 READ_BYTES = 64 << 10
@@ -168,6 +169,7 @@ class Process:
         """Reap a process that has ended; says how it ended."""
         code = self.popen.wait()
         self.kill()  # whatever its children were doing, they did it for a task that is over
+        sweep_folders()
         for fd in (self._calls, self.answers, self._lifeline, self.output, self.pidfd):
             if fd is not None:
                 os.close(fd)

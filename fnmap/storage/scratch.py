@@ -10,9 +10,10 @@ import contextlib
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
-from fnmap.errors import StoreError
+from fnmap.errors import StoreError, StoreReadOnly
 from fnmap.storage.base import Store
 from fnmap.storage.files import FileStore
 from fnmap.storage.owner import may_live, me
@@ -27,6 +28,31 @@ def new_scratch() -> Store:
     base = _base()
     _sweep(base)
     return FileStore(tempfile.mkdtemp(prefix=f"{_PREFIX}{me()}-", dir=base), sync=False)
+
+
+def new_folder() -> Path:
+    """An empty folder of this process, on a file system from which programs may run; shared memory often forbids it."""
+    base = _folders()
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if base.stat().st_uid != os.getuid():
+        raise StoreReadOnly(f"{base} belongs to another user: set FNMAP_SCRATCH to a directory of your own")
+    _sweep_once(base, os.getpid())
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{me()}-", dir=base))
+
+
+@lru_cache(maxsize=8)
+def _sweep_once(base: Path, _: int) -> None:
+    """When a process first needs a folder, what those before it have left."""
+    _sweep(base)
+
+
+def sweep_folders() -> None:
+    """Remove the folders of processes that have died."""
+    _sweep(_folders())
+
+
+def _folders() -> Path:
+    return Path(os.environ.get("FNMAP_SCRATCH") or tempfile.gettempdir(), f"fnmap-folders-{os.getuid()}")
 
 
 def _base() -> Path:
