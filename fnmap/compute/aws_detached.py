@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fnmap.aws.deployment import TAG
 from fnmap.aws.requests import Refused, Service, function_path
 from fnmap.aws.wire import WITHDRAWN, Wire
 from fnmap.compute.aws_lambda import aside, settle
@@ -56,7 +57,10 @@ class Detached:
         name = f"{compute.function}-answers-{os.urandom(6).hex()}"
         try:
             made = self._sqs.call(
-                "AmazonSQS.CreateQueue", QueueName=name, Attributes={"MessageRetentionPeriod": "86400"}
+                "AmazonSQS.CreateQueue",
+                QueueName=name,
+                Attributes={"MessageRetentionPeriod": "86400"},
+                tags={TAG: compute.function},  # by which `fnmap destroy` knows it, if this process cannot delete it
             )
         except Refused as error:
             raise DeployError(

@@ -15,9 +15,11 @@ import pytest
 from gates import wait_at
 
 import fnmap
+from fnmap.aws.deployment import TAG
 from fnmap.compute.aws_lambda import LambdaCompute
 from fnmap.errors import TaskError, UsageError
 from fnmap.storage.open import open_store
+from fnmap.testing.local_aws import boto3_client
 
 PATIENCE_S = 30
 
@@ -185,6 +187,13 @@ def test_a_task_that_maps_in_its_turn_does_so_where_it_is(direct):
         return sum(fnmap.map(lambda x: x + 1, range(n)))
 
     assert list(direct.map(outer, [3, 4])) == [6, 10]
+
+
+def test_a_queue_for_reports_is_tagged_as_the_deployments_so_that_destroy_finds_it(detached, aws_here):
+    assert list(detached.map(double, range(2), name="tagged")) == [0, 2]
+    sqs = boto3_client("sqs", aws_here.env)
+    queue = detached.compute.detached.queue
+    assert sqs.list_queue_tags(QueueUrl=queue)["Tags"] == {TAG: "fnmap"}
 
 
 def test_two_sessions_at_once_get_their_own_answers(direct, detached):
