@@ -139,7 +139,7 @@ def test_a_package_that_is_missing_in_the_function(aws_here, deploy):
 
     name = deploy("bare", FNMAP_PACKAGES="cloudpickle=3.0 numpy=2.0")
     before = aws_here.service.counts.get("invocations", 0)
-    mends = r"the package 'pyyaml'.*`fnmap deploy --name bare --package pyyaml=="
+    mends = r"the package 'pyyaml'.*`fnmap deploy --name bare --add pyyaml=="
     with fnmap.Session(on=LambdaCompute(name, workers=1)) as session, pytest.raises(DeployError, match=mends):
         session.map(lambda x: yaml.safe_load(x) or 1, ["1"])
     assert aws_here.service.counts.get("invocations", 0) == before
