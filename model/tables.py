@@ -73,23 +73,24 @@ def _check_column(column: pa.ChunkedArray, field: pa.Field, kind: Kind) -> None:
     if column.null_count:
         row = column.is_null().to_numpy().argmax()
         raise ModelError(f"{kind} row {row}: {field.name} is missing; fill it or drop the row")
-    if pa.types.is_floating(field.type):
+    if pa.types.is_floating(field.type) and len(column):
         values = column.to_numpy()
-        ok = np.isfinite(values) & (values >= 0)
-        if not ok.all():
-            row = int(np.argmin(ok))
+        if not (values.min() >= 0 and values.max() < np.inf):
+            row = int(np.argmin(np.isfinite(values) & (values >= 0)))
             raise ModelError(f"{kind} row {row}: {field.name} must be finite and >= 0; got {values[row]}")
 
 
 def _check_order(table: pa.Table, keys: tuple[str, ...], kind: Kind) -> None:
-    sign = np.zeros(max(table.num_rows - 1, 0), dtype=np.int64)
-    for name in reversed(keys):
-        step = np.sign(np.diff(table[name].to_numpy().astype(np.int64)))
-        sign = np.where(step, step, sign)
-    bad = sign <= 0 if kind in _UNIQUE else sign < 0
+    before = np.zeros(max(table.num_rows - 1, 0), dtype=np.bool_)
+    equal = ~before
+    for name in keys:
+        column = table[name].to_numpy()
+        before |= equal & (column[1:] < column[:-1])
+        equal &= column[1:] == column[:-1]
+    bad = before | equal if kind in _UNIQUE else before
     if bad.any():
         row = int(np.argmax(bad)) + 1
-        what = "repeats" if sign[row - 1] == 0 else "comes before"
+        what = "repeats" if equal[row - 1] else "comes before"
         raise ModelError(f"{kind} row {row} {what} its predecessor: sort by {', '.join(keys)} and merge repeated rows")
 
 
@@ -130,9 +131,17 @@ def elt_from_table(table: pa.Table) -> Elt:
 
 
 def yelt_table(yelt: Yelt, summary_id: int = 1) -> pa.Table:
-    """`yelt` as a table of kind "yelt"."""
-    ids = np.full(yelt.loss.size, summary_id, dtype=np.int32)
-    columns = [yelt.year() + np.int32(1), yelt.event_id, yelt.day, ids, yelt.loss.astype(np.float32)]
+    """`yelt` as a table of kind "yelt"; an event that occurs twice on one day is one row with both losses."""
+    year, keep, loss = yelt.year(), np.ones(yelt.loss.size, dtype=np.bool_), yelt.loss.astype(np.float32)
+    order = np.lexsort((yelt.event_id, yelt.day, year))
+    twice = np.ones(max(order.size - 1, 0), dtype=np.bool_)
+    for column in (yelt.event_id, yelt.day, year):
+        twice &= np.diff(column[order]) == 0
+    for at in np.flatnonzero(twice)[::-1]:  # from the last, so that of three the first has all
+        loss[order[at]] += loss[order[at + 1]]
+        keep[order[at + 1]] = False
+    ids = np.full(int(keep.sum()), summary_id, dtype=np.int32)
+    columns = [(year + np.int32(1))[keep], yelt.event_id[keep], yelt.day[keep], ids, loss[keep]]
     return pa.table(columns, schema=SCHEMAS["yelt"])
 
 
