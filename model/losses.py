@@ -108,7 +108,7 @@ class Yelt:
         if not ok.all():
             row = int(np.argmin(ok)) + 1
             raise ModelError(f"row {row} (event {event_id[row]}) comes before its predecessor: sort by Period, Day")
-        _reject_repeats(np.flatnonzero(same & (day[1:] == day[:-1])), period, event_id, day)
+        _reject_repeats(np.flatnonzero(same & (day[1:] == day[:-1])), event_id)
         ptr = np.zeros(years + 1, dtype=np.int64)
         np.cumsum(np.bincount(period, minlength=years + 1)[1:], out=ptr[1:])
         return cls(ptr, event_id, day, loss)
@@ -154,18 +154,18 @@ class Yelt:
         return largest, total
 
 
-def _reject_repeats(tied: I8, period: I4, event_id: I4, day: I2) -> None:
-    """Raise if an event stands twice on one day; `tied` rows are on the day of the row after them."""
-    rows = np.union1d(tied, tied + 1)
-    order = rows[np.lexsort((event_id[rows], day[rows], period[rows]))]
-    twice = np.ones(max(order.size - 1, 0), dtype=np.bool_)
-    for column in (event_id, day, period):
-        twice &= np.diff(column[order]) == 0
-    if bool(twice.any()):
-        row = int(order[int(np.argmax(twice)) + 1])
-        raise ModelError(
-            f"row {row}: event {event_id[row]} stands twice on one day of its period; add the losses up first"
-        )
+def _reject_repeats(tied: I8, event_id: I4) -> None:
+    """Raise if an event stands twice on one day; `tied` rows are on the day of the row after them, ascending."""
+    first, lag = tied, 1
+    while first.size:
+        twice = event_id[first] == event_id[first + lag]
+        if bool(twice.any()):
+            row = int(first[int(np.argmax(twice))]) + lag
+            raise ModelError(
+                f"row {row}: event {event_id[row]} stands twice on one day of its period; add the losses up first"
+            )
+        first = first[np.isin(first + lag, tied, assume_unique=True)]  # the row after is on the day as well
+        lag += 1
 
 
 def merge(tables: Sequence[Yelt]) -> Yelt:

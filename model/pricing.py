@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.arrays import F8
+from model.arrays import F8, I8
 from model.errors import ModelError
 from model.losses import Elt, Yelt, merge
-from model.metrics import STANDARD_RETURN_PERIODS, aal_sd, at_return_periods, std_error_mean
+from model.metrics import STANDARD_RETURN_PERIODS, aal_sd, at_return_periods
+from model.recoveries import Paid, Recovered, recover
 from model.simulate import simulate
-from model.terms import Layer, Programme, Term, YltResult, apply
+from model.terms import Layer, Programme, Term
 
 
 @dataclass(frozen=True)
@@ -140,20 +141,35 @@ def price_deal(
     Pure: the same arguments give the same result in any process and any order, and deals on a loss set see
     the same losses. Raises ModelError naming the deal and what is unknown or out of range.
     """
-    subject, paid = recoveries(deal, loss_sets=loss_sets, fx=fx, years=years, views=views, seed=seed)
-    layers = tuple(_price(layer, paid, k, views, loads or Loads()) for k, layer in enumerate(deal.layers))
-    total = paid.layer_loss.sum(axis=0)
-    el, sd = aal_sd(total)
-    tail = at_return_periods(total, (100.0, 250.0))
+    subject = simulated(deal, loss_sets=loss_sets, fx=fx, years=years, views=views, seed=seed)
+    return price_years(deal, subject, views=views, loads=loads)
+
+
+def price_years(deal: Deal, subject: Yelt, *, views: int = 1, loads: Loads | None = None) -> DealResult:
+    """Price `deal` on years of subject losses that are there already, in its currency: a stored table, say.
+
+    The years are `views` samplings of the same years, one after the other. Raises ModelError naming the deal.
+    """
+    paid, n = pay(deal, subject).terms, subject.years
+    total = np.zeros(n)
+    for term in paid:
+        total[term.year] += term.loss
+    hit = np.flatnonzero(total)
+    loss = total[hit]
+    layers = tuple(
+        _price(layer, term, n, views, loads or Loads()) for layer, term in zip(deal.layers, paid, strict=True)
+    )
+    el, sd = aal_sd(loss, periods=n)
+    tail = at_return_periods(loss, (100.0, 250.0), n)
     return DealResult(
         deal_id=deal.deal_id,
         currency=deal.currency,
-        years=years * views,
+        years=n,
         events=subject.loss.size,
-        gross_aal=float(subject.loss.sum(dtype=np.float64)) / subject.years,
+        gross_aal=float(subject.loss.sum(dtype=np.float64)) / n,
         el=el,
         sd=sd,
-        se=_std_error(total, views),
+        se=std_error(hit, loss, n, views),
         tvar100=float(tail.tvar[0]),
         pml250=float(tail.loss[1]),
         premium=sum(x.premium for x in layers),
@@ -161,24 +177,11 @@ def price_deal(
     )
 
 
-def recoveries(
+def simulated(
     deal: Deal, *, loss_sets: Mapping[int, Elt], fx: Mapping[str, float] | None, years: int, views: int, seed: int
-) -> tuple[Yelt, YltResult]:
-    """The simulated subject losses of `deal`, and what its layers pay of them; arguments as of `price_deal`."""
-    subject = _subject(deal, loss_sets, _rate(deal, fx), years=years, views=views, seed=seed)
-    return subject, _apply(deal, subject)
-
-
-def _rate(deal: Deal, fx: Mapping[str, float] | None) -> float:
-    if fx is None:
-        return 1.0
-    if deal.currency not in fx:
-        raise ModelError(f"deal {deal.deal_id}: no rate for {deal.currency}; fx has {', '.join(sorted(fx))}")
-    return fx[deal.currency]
-
-
-def _subject(deal: Deal, loss_sets: Mapping[int, Elt], rate: float, *, years: int, views: int, seed: int) -> Yelt:
-    parts = []
+) -> Yelt:
+    """The simulated subject losses of `deal`, in its currency; arguments as of `price_deal`."""
+    rate, parts = rate_of(deal, fx), []
     for loss_set, share in deal.subject:
         if loss_set not in loss_sets:
             raise ModelError(f"deal {deal.deal_id}: unknown loss set {loss_set}; have {sorted(loss_sets)}")
@@ -190,24 +193,31 @@ def _subject(deal: Deal, loss_sets: Mapping[int, Elt], rate: float, *, years: in
     return merge(parts)
 
 
-def _apply(deal: Deal, subject: Yelt) -> YltResult:
+def rate_of(deal: Deal, fx: Mapping[str, float] | None) -> float:
+    """What one unit of the loss sets' currency is in that of `deal`. Raises ModelError naming a currency without rate."""
+    if fx is None:
+        return 1.0
+    if deal.currency not in fx:
+        raise ModelError(f"deal {deal.deal_id}: no rate for {deal.currency}; fx has {', '.join(sorted(fx))}")
+    return fx[deal.currency]
+
+
+def pay(deal: Deal, subject: Yelt, *, by_event: bool = False) -> Recovered:
     """What the deal's layers pay, with premium 1 in place of theirs: it is what is to be found."""
     layers = tuple(replace(layer, premium=1.0) for layer in deal.layers)
+    programme = Programme((deal.inuring, layers) if deal.inuring else (layers,))
     try:
-        paid = apply(Programme((deal.inuring, layers) if deal.inuring else (layers,)), subject)
+        found = recover(programme, subject, by_event=by_event)
     except ModelError as e:
         raise ModelError(f"deal {deal.deal_id}: {e}") from e
-    k = len(deal.inuring)
-    return YltResult(paid.layer_loss[k:], paid.reinst_premium[k:], paid.occ_max[k:], None)
+    return replace(found, terms=found.terms[len(deal.inuring) :])
 
 
-def _price(layer: Layer, paid: YltResult, k: int, views: int, loads: Loads) -> LayerResult:
-    """Price `layer`, the k-th of those that paid."""
-    loss = paid.layer_loss[k]
-    el, sd = aal_sd(loss)
-    factor = float(paid.reinst_premium[k].mean()) / layer.share
+def _price(layer: Layer, paid: Paid, years: int, views: int, loads: Loads) -> LayerResult:
+    el, sd = aal_sd(paid.loss, periods=years)
+    factor = float(paid.reinst_premium.sum()) / years / layer.share
     premium = technical_premium(el, sd, factor, loads)
-    oep, aep = (at_return_periods(x, STANDARD_RETURN_PERIODS) for x in (paid.occ_max[k], loss))
+    oep, aep = (at_return_periods(x, STANDARD_RETURN_PERIODS, years) for x in (paid.occ_max, paid.loss))
     full = layer.share * layer.annual_limit * (1 - 1e-12)  # share * limit may round either way
     return LayerResult(
         limit=layer.limit,
@@ -215,9 +225,9 @@ def _price(layer: Layer, paid: YltResult, k: int, views: int, loads: Loads) -> L
         share=layer.share,
         el=el,
         sd=sd,
-        se=_std_error(loss, views),
-        attach_prob=float((loss > 0).mean()),
-        exhaust_prob=float((loss >= full).mean()),
+        se=std_error(paid.year, paid.loss, years, views),
+        attach_prob=int((paid.loss > 0).sum()) / years,
+        exhaust_prob=int((paid.loss >= full).sum()) / years,
         tvar100=float(aep.tvar[STANDARD_RETURN_PERIODS.index(100.0)]),
         pml250=float(aep.loss[STANDARD_RETURN_PERIODS.index(250.0)]),
         reinst_factor=factor,
@@ -230,6 +240,11 @@ def _price(layer: Layer, paid: YltResult, k: int, views: int, loads: Loads) -> L
     )
 
 
-def _std_error(loss: F8, views: int) -> float:
-    """Standard error of the mean: years are independent, the views of a year are not."""
-    return std_error_mean(loss.reshape(views, -1).mean(axis=0))
+def std_error(year: I8, loss: F8, years: int, views: int) -> float:
+    """Standard error of the mean of annual losses: years are independent, the views of a year are not.
+
+    `loss` f8[A] falls in 0-based `year` i8[A] of `years`, the views one after the other.
+    """
+    if views > 1:
+        loss = np.bincount(year % (years // views), weights=loss) / views
+    return aal_sd(loss, periods=years // views)[1] / float(np.sqrt(years // views))

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.errors import ModelError
@@ -52,6 +53,14 @@ def validate(table: pa.Table, kind: Kind) -> pa.Table:
     is negative or not finite, or rows out of order or (where the order is a key) repeated; it names column
     and row.
     """
+    table = _columns(table, kind)
+    if kind in _SORTED_BY:
+        _check_order(table, _SORTED_BY[kind], kind)
+    return table
+
+
+def _columns(table: pa.Table, kind: Kind) -> pa.Table:
+    """The columns of `kind`, checked one by one."""
     if kind not in SCHEMAS:
         raise ModelError(f"unknown kind of table {kind!r}; choose from {', '.join(SCHEMAS)}")
     schema = SCHEMAS[kind]
@@ -64,8 +73,6 @@ def validate(table: pa.Table, kind: Kind) -> pa.Table:
         raise ModelError(f"a table of kind {kind!r} has columns of the wrong type: {e}") from e
     for field in schema:
         _check_column(table[field.name], field, kind)
-    if kind in _SORTED_BY:
-        _check_order(table, _SORTED_BY[kind], kind)
     return table
 
 
@@ -147,6 +154,15 @@ def yelt_table(yelt: Yelt, summary_id: int = 1) -> pa.Table:
 
 def yelt_from_table(table: pa.Table, *, years: int) -> Yelt:
     """The `Yelt` over `years` periods of a table of kind "yelt" holding one SummaryId."""
-    table = validate(table, "yelt")
+    table = _columns(table, "yelt")  # rows of one summary are put into order, or refused, below
+    if table.num_rows and (ids := pc.min_max(table["SummaryId"]).as_py())["min"] != ids["max"]:
+        raise ModelError(
+            f"a table of one loss set is needed; this has SummaryId {ids['min']} to {ids['max']}: filter it"
+        )
     period, event, day, loss = (table[c].to_numpy() for c in ("Period", "EventId", "Day", "Loss"))
     return Yelt.from_rows(period, event, day, loss, years=years)
+
+
+def read_yelt(path: str | Path, *, years: int) -> Yelt:
+    """The `Yelt` over `years` periods that a Parquet file of kind "yelt" holds for one SummaryId, checked once."""
+    return yelt_from_table(pq.read_table(path), years=years)
