@@ -194,7 +194,7 @@ def simulated(
 
 
 def rate_of(deal: Deal, fx: Mapping[str, float] | None) -> float:
-    """What one unit of the loss sets' currency is in that of `deal`. Raises ModelError naming a currency without rate."""
+    """What one unit of the loss sets' currency is in that of `deal`. Raises ModelError naming an unknown currency."""
     if fx is None:
         return 1.0
     if deal.currency not in fx:

@@ -79,8 +79,8 @@ def recover(programme: Programme, yelt: Yelt, *, by_event: bool = False) -> Reco
 def apply(programme: Programme, yelt: Yelt, *, net: bool = False) -> YltResult:
     """As `recover`, with all years in place of those that matter."""
     found = recover(programme, yelt, by_event=net)
-    columns = [all_years(found.terms, name, yelt.years) for name in ("loss", "reinst_premium", "occ_max")]
-    return YltResult(*columns, found.net)
+    loss, premium, largest = (all_years(found.terms, c, yelt.years) for c in ("loss", "reinst_premium", "occ_max"))
+    return YltResult(loss, premium, largest, found.net)
 
 
 def all_years(terms: Sequence[Paid], name: str, years: int) -> F8:

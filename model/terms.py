@@ -1,4 +1,4 @@
-"""The terms of reinsurance: layers, quota shares, stop losses, and programmes of them. `recoveries` says what they pay."""
+"""The terms of reinsurance: layers, quota shares, stop losses, programmes of them. `recoveries` has what they pay."""
 
 from __future__ import annotations
 
