@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,10 +20,10 @@ from model.terms import Layer, Programme, Term
 class Deal:
     """A cedent's excess-of-loss programme, as submitted for a quote.
 
-    `subject` says which losses it covers: (loss set, share of it) pairs, loss sets being independent of each
-    other. `inuring` terms (a quota share, say) come off before the layers, which all see what is left.
-    Amounts in `currency`; a layer's own `premium`
-    plays no part in its price. Raises ModelError naming the deal for no layers, no subject or a bad share.
+    `subject` says which losses it covers: (loss set, share of it) pairs. A retrocession covers what other deals
+    leave instead: `covers` has their ids (see `model.retro`). `inuring` terms (a quota share, say) come off before
+    the layers, which all see what is left. Amounts in `currency`; a layer's own `premium` plays no part in its
+    price. Raises ModelError naming the deal for no layers, nothing covered or a bad share.
     """
 
     deal_id: int
@@ -31,12 +31,17 @@ class Deal:
     subject: tuple[tuple[int, float], ...]
     layers: tuple[Layer, ...]
     inuring: tuple[Term, ...] = ()
+    covers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise ModelError(f"deal {self.deal_id} has no layers; give at least one")
-        if not self.subject:
+        if not self.subject and not self.covers:
             raise ModelError(f"deal {self.deal_id} covers no loss set; give (loss set, share) pairs as subject")
+        if self.subject and self.covers:
+            raise ModelError(f"deal {self.deal_id} covers loss sets and deals: make it two deals")
+        if self.inuring and self.covers:
+            raise ModelError(f"deal {self.deal_id} covers deals net of inuring terms: make those a deal that it covers")
         if len({loss_set for loss_set, _ in self.subject}) < len(self.subject):
             raise ModelError(f"deal {self.deal_id} names a loss set twice: add its shares up")
         for loss_set, share in self.subject:
@@ -151,25 +156,39 @@ def price_years(deal: Deal, subject: Yelt, *, views: int = 1, loads: Loads | Non
     The years are `views` samplings of the same years, one after the other. Raises ModelError naming the deal.
     """
     paid, n = pay(deal, subject).terms, subject.years
-    total = np.zeros(n)
+    gross = float(subject.loss.sum(dtype=np.float64)) / n
+    return price_paid(deal, paid, n, views=views, loads=loads, events=subject.loss.size, gross_aal=gross)
+
+
+def price_paid(
+    deal: Deal,
+    paid: Sequence[Paid],
+    years: int,
+    *,
+    views: int = 1,
+    loads: Loads | None = None,
+    events: int,
+    gross_aal: float,
+) -> DealResult:
+    """Price `deal` on what each of its layers pays (per unit of premium) in years, views one after the other."""
+    total = np.zeros(years)
     for term in paid:
         total[term.year] += term.loss
     hit = np.flatnonzero(total)
     loss = total[hit]
-    layers = tuple(
-        _price(layer, term, n, views, loads or Loads()) for layer, term in zip(deal.layers, paid, strict=True)
-    )
-    el, sd = aal_sd(loss, periods=n)
-    tail = at_return_periods(loss, (100.0, 250.0), n)
+    priced = zip(deal.layers, paid, strict=True)
+    layers = tuple(_price(layer, term, years, views, loads or Loads()) for layer, term in priced)
+    el, sd = aal_sd(loss, periods=years)
+    tail = at_return_periods(loss, (100.0, 250.0), years)
     return DealResult(
         deal_id=deal.deal_id,
         currency=deal.currency,
-        years=n,
-        events=subject.loss.size,
-        gross_aal=float(subject.loss.sum(dtype=np.float64)) / n,
+        years=years,
+        events=events,
+        gross_aal=gross_aal,
         el=el,
         sd=sd,
-        se=std_error(hit, loss, n, views),
+        se=std_error(hit, loss, years, views),
         tvar100=float(tail.tvar[0]),
         pml250=float(tail.loss[1]),
         premium=sum(x.premium for x in layers),
@@ -182,6 +201,8 @@ def simulated(
 ) -> Yelt:
     """The simulated subject losses of `deal`, in its currency; arguments as of `price_deal`."""
     rate, parts = rate_of(deal, fx), []
+    if deal.covers:
+        raise ModelError(f"deal {deal.deal_id} covers deals {list(deal.covers)}, so it has a price only in a portfolio")
     for loss_set, share in deal.subject:
         if loss_set not in loss_sets:
             raise ModelError(f"deal {deal.deal_id}: unknown loss set {loss_set}; have {sorted(loss_sets)}")
@@ -218,7 +239,7 @@ def _price(layer: Layer, paid: Paid, years: int, views: int, loads: Loads) -> La
     factor = float(paid.reinst_premium.sum()) / years / layer.share
     premium = technical_premium(el, sd, factor, loads)
     oep, aep = (at_return_periods(x, STANDARD_RETURN_PERIODS, years) for x in (paid.occ_max, paid.loss))
-    full = layer.share * layer.annual_limit * (1 - 1e-12)  # share * limit may round either way
+    full = layer.share * layer.annual_limit * (1 - 1e-6)  # losses may have gone through single precision
     return LayerResult(
         limit=layer.limit,
         attachment=layer.attachment,
