@@ -18,7 +18,7 @@ from model.arrays import F4, F8, I2, I4, I8, Floats
 from model.errors import ModelError
 from model.losses import Yelt
 from model.pricing import Deal, pay
-from model.recoveries import Recovered
+from model.recoveries import Recovered, year_of
 from model.simulate import Occurrence
 
 GRID = 64.0
@@ -44,7 +44,7 @@ class Timeline:
 
     def at(self, row: I8) -> tuple[I4, I4, I2]:
         """(number, year, day) of rows."""
-        year = (np.searchsorted(self.ptr, row, side="right") - 1).astype(np.int32)
+        year = year_of(self.ptr, row).astype(np.int32)
         return (self.first[year] + row - self.ptr[year]).astype(np.int32), year, self.day[row]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.arrays import F8, I8, Mask
+from model.arrays import F8, I4, I8, Mask
 from model.errors import ModelError
 from model.losses import DAYS, Yelt
 from model.terms import Layer, Programme
@@ -91,35 +91,41 @@ def all_years(terms: Sequence[Paid], name: str, years: int) -> F8:
     return out
 
 
+def year_of(ptr: I8 | I4, row: I8) -> I8:
+    """The 0-based year of rows, where year y has rows ptr[y]:ptr[y + 1]."""
+    if 8 * row.size < ptr[-1]:  # then looking a few up is faster than spelling all out
+        return np.searchsorted(ptr, row, side="right") - 1
+    return np.repeat(np.arange(ptr.size - 1), np.diff(ptr))[row]
+
+
 @dataclass(frozen=True, eq=False)
 class _Hits:
-    """The m losses above an attachment in year order: where each of A years starts, and which it is."""
+    """The m losses above an attachment in year order, the year of each; where each of A years starts, which it is."""
 
     row: I8
     loss: F8
     elapsed: F8
+    when: I8
     start: I8
     year: I8
 
     @classmethod
     def above(cls, yelt: Yelt, attachment: float) -> _Hits:
         row = np.flatnonzero(yelt.loss > attachment)
-        if row.size < yelt.loss.size // 8:  # then looking a few up is faster than spelling all out
-            year = np.searchsorted(yelt.ptr, row, side="right") - 1
-        else:
-            year = yelt.year()[row].astype(np.int64)
+        year = year_of(yelt.ptr, row)
         return cls.of(row, yelt.loss[row].astype(np.float64), yelt.day[row] / DAYS, year)
 
     @classmethod
     def of(cls, row: I8, loss: F8, elapsed: F8, year: I8) -> _Hits:
         start = np.flatnonzero(np.diff(year, prepend=-1))
-        return cls(row, loss, elapsed, start, year[start])
+        return cls(row, loss, elapsed, year, start, year[start])
 
     def reaching(self, attachment: float) -> tuple[_Hits, I8]:
         """Those of them above a higher attachment, and which they are."""
         at = np.flatnonzero(self.loss > attachment)
-        year = self.year[np.searchsorted(self.start, at, side="right") - 1]
-        return self.of(self.row[at], self.loss[at], self.elapsed[at], year), at
+        if at.size == self.row.size:
+            return self, at
+        return self.of(self.row[at], self.loss[at], self.elapsed[at], self.when[at]), at
 
 
 def _recover(layer: Layer, hits: _Hits, *, by_event: bool) -> tuple[Paid, F8]:
@@ -186,4 +192,6 @@ def _less(yelt: Yelt, hits: _Hits, ceded: F8, *, stage: int) -> Yelt:
 def _only(yelt: Yelt, row: I8, amount: F8) -> Yelt:
     """A table of these amounts in place of the losses of rows of `yelt`, without those of 0."""
     row, amount = row[amount > 0], amount[amount > 0]
-    return Yelt(np.searchsorted(row, yelt.ptr).astype(np.int64), yelt.event_id[row], yelt.day[row], amount)
+    before = np.zeros(yelt.loss.size + 1, dtype=np.int64)
+    before[row + 1] = 1
+    return Yelt(np.cumsum(before)[yelt.ptr], yelt.event_id[row], yelt.day[row], amount)
