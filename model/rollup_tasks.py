@@ -1,0 +1,177 @@
+"""The tasks of a rollup, pure functions of what those before gave. `model.rollup_plan` says which of which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from model.arrays import F4, F8, I8
+from model.capital import Allocation, Tail, allocate, tail_of
+from model.losses import Elt
+from model.metrics import STANDARD_RETURN_PERIODS, Annual, at_return_periods, ept
+from model.portfolio import Claims, DealYears, Timeline, add_claims, deal_years, joined, retro_years, timeline_of
+from model.pricing import Deal, DealResult, Loads, price_paid
+from model.recoveries import Paid
+from model.simulate import EventSet, Occurrence, losses_on, timeline
+
+
+def draw_line(events: EventSet, *, years: int, seed: int) -> Occurrence:
+    """The occurrences of an event set."""
+    return timeline(events, years, seed=seed)
+
+
+def same(pointers: list[I8]) -> list[I8]:
+    """Where the years of all event sets begin, as one result."""
+    return pointers
+
+
+def number_line(line: Occurrence, which: int, *, pointers: list[I8]) -> Timeline:
+    """An event set's time line among those of all."""
+    return timeline_of(line, which, pointers)
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """The losses of a loss set in one view, to be drawn."""
+
+    events: EventSet
+    elt: Elt
+    loss_set: int
+    view: int
+    seed: int
+
+
+def draw_losses(draw: Draw, line: Occurrence) -> F4:
+    """The loss at every occurrence of the event set."""
+    years = line.ptr.size - 1
+    options = {"seed": draw.seed, "loss_set": draw.loss_set, "view": draw.view}
+    return losses_on(draw.events, draw.elt, years, **options, line=line)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some years of a deal in one view. `shares`: those of loss sets, for each of its event sets in turn; `rate`: what
+    one unit of the portfolio's currency is in the deal's."""
+
+    deal: Deal
+    view: int
+    rate: float
+    first: int
+    last: int
+    shares: tuple[tuple[float, ...], ...] = ()
+
+
+def price_years_of(job: Job, *tables: Timeline | F4) -> DealYears:
+    """What a deal pays; `tables` are the time line of each of its event sets, and the losses behind it."""
+    left, subject = list(tables), []
+    for shares in job.shares:
+        line, losses = left[0], left[1 : 1 + len(shares)]
+        assert isinstance(line, Timeline)
+        subject.append((line, [(s, x) for s, x in zip(shares, losses, strict=True) if not isinstance(x, Timeline)]))
+        left = left[1 + len(shares) :]
+    return deal_years(job.deal, subject, job.rate, range(job.first, job.last))
+
+
+def retrocede(job: Job, *sources: DealYears) -> DealYears:
+    """What a retrocession pays; `sources` are the deals that it covers, some in several parts."""
+    return retro_years(job.deal, sources, job.rate, range(job.first, job.last))
+
+
+def add_up_events(parts: Sequence[DealYears | Claims]) -> Claims:
+    """What deals, or groups of them, pay for each occurrence."""
+    return add_claims([part.claims() if isinstance(part, DealYears) else part for part in parts])
+
+
+@dataclass(frozen=True, eq=False)
+class Years:
+    """The largest and the summed loss of each year, f8[Y]."""
+
+    largest: F8
+    total: F8
+
+
+def years_of(years: int, *groups: Claims) -> Years:
+    """The years of groups together, added up event by event."""
+    return Years(*add_claims(groups).annual(years))
+
+
+@dataclass(frozen=True, eq=False)
+class NetYears:
+    """The years of all inward deals (gross), of all retrocessions (ceded), and of what is left (net), f8[Y] each."""
+
+    gross_largest: F8
+    gross: F8
+    ceded_largest: F8
+    ceded: F8
+    net_largest: F8
+    net: F8
+
+
+def net_years(years: int, n_groups: int, *claims: Claims) -> NetYears:
+    """Gross, ceded and net years; of `claims`, the first `n_groups` are inward groups, the others retrocessions."""
+    gross, ceded = add_claims(claims[:n_groups]), add_claims(claims[n_groups:] or [Claims.none()])
+    net = add_claims([gross, ceded], [1.0, -1.0])
+    return NetYears(*gross.annual(years), *ceded.annual(years), *net.annual(years))
+
+
+def find_tail(net: list[F8], *, return_period: float) -> Tail:
+    """The tail of the portfolio over the years of all views."""
+    return tail_of(np.concatenate(net), return_period)
+
+
+def curves(summary_id: int, *views: Years) -> pa.Table:
+    """The exceedance curves of a group over all views (EPCalc 2, full uncertainty), as an ORD EPT table."""
+    largest, total = (np.stack([getattr(view, c) for view in views]) for c in ("largest", "total"))
+    return ept(Annual(largest, total), calcs=(2,), return_periods=STANDARD_RETURN_PERIODS, summary_id=summary_id)
+
+
+def net_curves(summary_id: int, which: str, *views: NetYears) -> pa.Table:
+    """The same of the portfolio: `which` is gross, ceded or net."""
+    return curves(summary_id, *(Years(getattr(v, f"{which}_largest"), getattr(v, which)) for v in views))
+
+
+@dataclass(frozen=True)
+class Report:
+    """A deal's price, and its part in the capital of the portfolio (in the portfolio's currency).
+
+    `oep100` is its loss of return period 100 from one occurrence, in its own currency.
+    """
+
+    price: DealResult
+    allocation: Allocation
+    oep100: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A deal to be reported; `firsts` is what to add to the years of each of its parts."""
+
+    deal: Deal
+    rate: float
+    years: int
+    views: int
+    firsts: tuple[int, ...]
+    loads: Loads
+
+
+def report(asked: Asked, tail: Tail, *parts: DealYears) -> Report:
+    """The price of a deal over all views, and its part in the portfolio's tail."""
+    whole = joined(list(zip(asked.firsts, parts, strict=True)))
+    n = asked.years * asked.views
+    paid = []
+    for k in range(len(asked.deal.layers)):
+        at = slice(*np.searchsorted(whole.layer, (k, k + 1)))
+        loss, premium, largest = (x[at].astype(np.float64) for x in (whole.loss, whole.premium, whole.largest))
+        year = whole.layer_year[at].astype(np.int64)
+        paid.append(Paid(year, loss * asked.rate, premium, largest * asked.rate))
+    price = price_paid(
+        asked.deal, paid, n, views=asked.views, loads=asked.loads, events=whole.number.size, gross_aal=0.0
+    )
+    worst, total = whole.claims().annual(n)
+    hit = np.flatnonzero(total)
+    sign = -1.0 if asked.deal.covers else 1.0
+    oep100 = float(at_return_periods(worst[hit] * asked.rate, (100.0,), n).loss[0])
+    return Report(price, allocate(tail, hit, sign * total[hit]), oep100)
