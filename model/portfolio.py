@@ -1,7 +1,7 @@
 """A portfolio on one set of occurrences: what each deal pays event by event, and what deals pay together.
 
-Every occurrence of every event set has a number, ascending by year, so what deals pay can be added up event by event;
-that keeps the dependence between them. Amounts in a portfolio are in its one currency, and whole multiples of 1 / 64
+Every occurrence of every event set has a number, so what deals pay can be added up event by event; that keeps the
+dependence between them. Amounts in a portfolio are in its one currency, and whole multiples of 1 / 64
 of it (`on_grid`): sums of such numbers in float64 are exact up to 1.4e14, so adding up is associative and
 commutative to the last bit, whoever adds what first.
 """
@@ -30,40 +30,38 @@ def on_grid(amount: Floats) -> F4:
     return (np.rint(amount.astype(np.float64) * GRID) / GRID).astype(np.float32)
 
 
+SETS = 1024
+"""Event sets that a portfolio may have."""
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """Occurrences of one event set among those of all sets.
+    """When the events of set `place` of a portfolio occur: those of 0-based year y are its rows ptr[y]:ptr[y + 1].
 
-    Those of 0-based year y are its rows ptr[y]:ptr[y + 1], by day, and have the numbers from first[y] on. ptr
-    i4[Y + 1], first i4[Y], day i2[n].
+    ptr i4[Y + 1]; day i2[n], ascending within a year.
     """
 
+    place: int
     ptr: I4
-    first: I4
     day: I2
 
-    def at(self, row: I8) -> tuple[I4, I4, I2]:
+    @classmethod
+    def of(cls, line: Occurrence, place: int) -> Timeline:
+        """What pricing takes of a time line. Raises ModelError for a place beyond SETS."""
+        if not 0 <= place < SETS:
+            raise ModelError(f"a portfolio has at most {SETS} event sets; got one at place {place}")
+        return cls(place, line.ptr.astype(np.int32), line.day)
+
+    def at(self, row: I8) -> tuple[I8, I4, I2]:
         """(number, year, day) of rows."""
-        year = year_of(self.ptr, row).astype(np.int32)
-        return (self.first[year] + row - self.ptr[year]).astype(np.int32), year, self.day[row]
-
-
-def timeline_of(line: Occurrence, which: int, pointers: Sequence[I8]) -> Timeline:
-    """The occurrences of one of several event sets; `pointers` are the `ptr` of all, of which this is number `which`.
-
-    Numbers go by year, in a year by set.
-    """
-    counts = np.stack([np.diff(ptr) for ptr in pointers])
-    year = np.r_[0, np.cumsum(counts.sum(axis=0))[:-1]]
-    first = year + counts[:which].sum(axis=0)
-    return Timeline(line.ptr.astype(np.int32), first.astype(np.int32), line.day)
+        return row * SETS + self.place, year_of(self.ptr, row).astype(np.int32), self.day[row]
 
 
 @dataclass(frozen=True, eq=False)
 class Claims:
-    """What is paid for each of n occurrences, in order of years: number, year i4[n], day i2[n], paid f4 or f8[n]."""
+    """What is paid for each of n occurrences: number i8[n], year i4[n], day i2[n], paid f4[n] or f8[n]."""
 
-    number: I4
+    number: I8
     year: I4
     day: I2
     paid: Floats
@@ -71,57 +69,45 @@ class Claims:
     @classmethod
     def none(cls) -> Claims:
         """Nothing at all."""
-        whole = np.zeros(0, dtype=np.int32)
-        return cls(whole, whole, whole.astype(np.int16), np.zeros(0))
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0))
 
     def in_time(self) -> Claims:
         """In order of year and day, on one day of number: the order in which annual terms are used up."""
-        order = np.argsort((self.year.astype(np.int64) * 512 + self.day) << 32 | self.number, kind="stable")
+        order = np.lexsort((self.number, self.year.astype(np.int64) * 512 + self.day))
         return Claims(self.number[order], self.year[order], self.day[order], self.paid[order])
 
     def annual(self, years: int) -> tuple[F8, F8]:
         """(largest, sum) of each year, f8[years]."""
-        largest, total = np.zeros(years), np.zeros(years)
-        if self.year.size:
-            start = np.flatnonzero(np.diff(self.year, prepend=-1))
-            paid = self.paid.astype(np.float64)
-            largest[self.year[start]] = np.maximum.reduceat(paid, start)
-            total[self.year[start]] = np.add.reduceat(paid, start)
-        return largest, total
+        largest, paid = np.zeros(years), self.paid.astype(np.float64)
+        np.maximum.at(largest, self.year, paid)
+        return largest, np.asarray(np.bincount(self.year, weights=paid, minlength=years), dtype=np.float64)
 
 
 def add_claims(parts: Sequence[Claims], signs: Sequence[float] | None = None) -> Claims:
     """All that is paid for each occurrence, by number, f8[n]; with `signs`, each part times its own."""
     parts = list(parts)
-    number = np.concatenate([part.number for part in parts])
-    if number.size == 0:
-        return Claims.none()
-    weight = np.concatenate(
-        [part.paid.astype(np.float64) * sign for part, sign in zip(parts, signs or [1.0] * len(parts), strict=True)]
-    )
-    first = int(number.min())
-    place = number - first
-    total = np.bincount(place, weights=weight)
-    seen = np.zeros(total.size, dtype=np.bool_)
-    seen[place] = True
-    year, day = np.empty(total.size, dtype=np.int32), np.empty(total.size, dtype=np.int16)
-    year[place] = np.concatenate([part.year for part in parts])
-    day[place] = np.concatenate([part.day for part in parts])
-    at = np.flatnonzero(seen)
-    return Claims((at + first).astype(np.int32), year[at], day[at], np.asarray(total[at], dtype=np.float64))
+    signs = signs or [1.0] * len(parts)
+    paid = [part.paid.astype(np.float64) * sign for part, sign in zip(parts, signs, strict=True)]
+    number, year, day = (np.concatenate([getattr(part, c) for part in parts]) for c in ("number", "year", "day"))
+    order = np.argsort(number, kind="stable")  # merges, as parts are sorted by number or nearly so
+    number = number[order]
+    start = np.flatnonzero(np.diff(number, prepend=-1))
+    first = order[start]
+    total = np.add.reduceat(np.concatenate(paid)[order], start) if start.size else np.zeros(0)
+    return Claims(number[start], year[first], day[first], total)
 
 
 @dataclass(frozen=True, eq=False)
 class DealYears:
     """What a deal pays, in the portfolio's currency: event by event, and layer by layer and year.
 
-    number, year i4[n], day i2[n], paid f4[n] as of `Claims`; left f4[n] is what a deal that covers this one sees
-    (of a retrocession, what it leaves; else what is paid). layer i2[m] from 0, layer_year i4[m], loss, premium
+    number i8[n], year i4[n], day i2[n], paid f4[n] as of `Claims`; left f4[n] is what a retrocession leaves to a deal
+    that covers it (f4[0] of other deals: what they pay). layer i2[m] from 0, layer_year i4[m], loss, premium
     (for reinstatements, per unit of premium, for the placed share) and largest (recovery of one occurrence) f4[m]:
     years without loss are left out.
     """
 
-    number: I4
+    number: I8
     year: I4
     day: I2
     paid: F4
@@ -139,7 +125,7 @@ class DealYears:
 
     def net(self) -> Claims:
         """What it leaves to a deal that covers it."""
-        return Claims(self.number, self.year, self.day, self.left)
+        return Claims(self.number, self.year, self.day, self.left if self.left.size else self.paid)
 
 
 LossSets: TypeAlias = Sequence[tuple[Timeline, Sequence[tuple[float, F4]]]]
@@ -199,7 +185,7 @@ def _told(found: Recovered, claims: Claims, rate: float, years: range, *, left: 
         rest = np.maximum(on_grid(claims.paid / rate).astype(np.float64) - paid, 0.0).astype(np.float32)
     else:
         claims = Claims(claims.number[at], claims.year[at], claims.day[at], claims.paid[at])
-        paid = rest = paid[at]
+        paid, rest = paid[at], np.zeros(0, dtype=np.float32)
     terms = [(k, term, np.flatnonzero(term.loss)) for k, term in enumerate(found.terms)]
     return DealYears(
         number=claims.number,

@@ -107,7 +107,9 @@ class _Planner:
         return list(kept.values())
 
     def planned(self) -> Rollup:
-        inward = [deal for deal in self.deals if not deal.covers]
+        # Those of a group stand together, as they read the same losses and are added up together.
+        inward = sorted((deal for deal in self.deals if not deal.covers), key=self.book.group)
+        self.deals = [*inward, *(deal for deal in self.deals if deal.covers)]
         if not inward:
             raise ModelError("there is no inward deal to roll up; " + "; ".join(self.refused.values()))
         lines, losses = self._simulate(inward)
@@ -130,10 +132,7 @@ class _Planner:
             name="occurrences",
             cost=cost,
         )
-        pointers = self.plan.gather(tasks.same, drawn["ptr"], name="pointers", cost=0.01)
-        lines = self.plan.map(
-            tasks.number_line, drawn, range(len(sets)), kwargs={"pointers": pointers}, name="timelines", cost=0.02
-        )
+        lines = self.plan.map(tasks.place_line, drawn, range(len(sets)), name="timelines", cost=0.005)
         costs, losses = Costs(), {}
         for view in range(options.views):
             for n in used:
@@ -141,7 +140,7 @@ class _Planner:
                 draw = tasks.Draw(book.event_sets[one.event_set], one.elt, n, view, options.seed)
                 costs.append(seconds(LOSSES_S, self.rows[one.event_set]))
                 losses[n, view] = self._add(tasks.draw_losses, "losses", costs, draw, drawn[sets.index(one.event_set)])
-        self.costs |= {"occurrences": cost, "pointers": 0.01, "timelines": 0.02}
+        self.costs |= {"occurrences": cost, "timelines": 0.005}
         return dict(zip(sets, lines, strict=True)), losses
 
     def _price(
@@ -149,18 +148,18 @@ class _Planner:
     ) -> StageRef:
         """What each inward deal pays in each view, and each group of them."""
         book, costs, keys = self.book, Costs(), []
-        for deal in inward:
-            sets = book.event_sets_of(deal)
-            members = [[part for part in deal.subject if book.loss_sets[part[0]].event_set == e] for e in sets]
-            shares = tuple(tuple(share for _, share in part) for part in members)
-            rows = sum(self.rows[e] for e in sets)
-            self.claims[deal.deal_id] = CLAIMS * rows
-            for view in range(self.options.views):
+        for view in range(self.options.views):
+            for deal in inward:
+                sets = book.event_sets_of(deal)
+                members = [[part for part in deal.subject if book.loss_sets[part[0]].event_set == e] for e in sets]
+                shares = tuple(tuple(share for _, share in part) for part in members)
                 inputs = [
                     ref
                     for e, part in zip(sets, members, strict=True)
                     for ref in (lines[e], *(losses[n, view] for n, _ in part))
                 ]
+                rows = sum(self.rows[e] for e in sets)
+                self.claims[deal.deal_id] = CLAIMS * rows
                 for first, last, cost in self._split(seconds(DEAL_S, rows) * self.work[deal.deal_id]):
                     job = tasks.Job(deal, view, rate_of(deal, book.fx), first, last, shares)
                     costs.append(cost)
@@ -261,7 +260,7 @@ class _Planner:
 
     def _add(self, fn: Any, name: str, costs: Costs, *args: Any) -> TaskRef:
         self.costs[name] = costs
-        task: TaskRef = self.plan.add_with({"name": name, "cost": costs}, fn, *args)
+        task: TaskRef = self.plan.add_with({"name": name, "cost": costs, "chunksize": 1}, fn, *args)
         return task
 
     def _reduced(self, name: str, tasks_below: int, rows: float) -> None:

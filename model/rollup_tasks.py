@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from model.arrays import F4, F8, I8
+from model.arrays import F4, F8
 from model.capital import Allocation, Tail, allocate, tail_of
 from model.losses import Elt
 from model.metrics import STANDARD_RETURN_PERIODS, Annual, at_return_periods, ept
-from model.portfolio import Claims, DealYears, Timeline, add_claims, deal_years, joined, retro_years, timeline_of
+from model.portfolio import Claims, DealYears, Timeline, add_claims, deal_years, joined, retro_years
 from model.pricing import Deal, DealResult, Loads, price_paid
 from model.recoveries import Paid
 from model.simulate import EventSet, Occurrence, losses_on, timeline
@@ -23,14 +23,9 @@ def draw_line(events: EventSet, *, years: int, seed: int) -> Occurrence:
     return timeline(events, years, seed=seed)
 
 
-def same(pointers: list[I8]) -> list[I8]:
-    """Where the years of all event sets begin, as one result."""
-    return pointers
-
-
-def number_line(line: Occurrence, which: int, *, pointers: list[I8]) -> Timeline:
-    """An event set's time line among those of all."""
-    return timeline_of(line, which, pointers)
+def place_line(line: Occurrence, place: int) -> Timeline:
+    """When they occur, as pricing takes it."""
+    return Timeline.of(line, place)
 
 
 @dataclass(frozen=True, eq=False)
