@@ -49,3 +49,11 @@ def add_up(parts: Sequence[F8]) -> F8:
     if not parts:
         raise ModelError("there are no annual losses to add up; give those of one deal at least")
     return np.asarray(np.sum(parts, axis=0, dtype=np.float64))
+
+
+if __name__ == "__main__":
+    import sys
+
+    from model.rollup_command import main
+
+    sys.exit(main())
