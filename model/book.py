@@ -90,7 +90,8 @@ def book(n_deals: int, seed: int = 1, *, event_sets: int = 12, retro: float = 0.
         frequency = rng.uniform(2.0, 6.0)
         for k, line in enumerate(LINES):
             elt = mixed(base, rng, frequency)
-            elt = replace(elt, event_id=elt.event_id + np.int32(10_000 * e))
+            size = 10 ** rng.uniform(8.2, 8.8) / float(elt.exposure.max())  # so that no region is the whole portfolio
+            elt = replace(elt, event_id=elt.event_id + np.int32(10_000 * e)).scaled(size)
             where = (PERILS[(e - 1) // len(REGIONS) % len(PERILS)], REGIONS[(e - 1) % len(REGIONS)], line)
             losses[len(LINES) * (e - 1) + k + 1] = LossSet(elt, e, where)
         clustered = 0.0 if where[0] == "flood" else 0.5  # storms come in clusters

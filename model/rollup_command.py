@@ -89,9 +89,8 @@ def run(made: Rollup, args: argparse.Namespace) -> Any:
     errors = "raise" if args.errors == "raise" else "return"
     ended = made.plan.run(cache=args.store is not None, errors=errors, **given)
     ended.wait()
-    for stage in ended.runs.values():
-        if errors == "raise":
-            stage.wait()
+    if errors == "raise":
+        ended.result()  # raises what went wrong first, not what fell with it
     return ended
 
 

@@ -36,11 +36,13 @@ def collected(made: Any, ended: Any) -> Outcome:
     """The outcome of a run of a `model.rollup_plan.Rollup`. Raises what ended the run."""
     reports, failed = {}, dict(made.refused)
     for deal, found in zip(made.deals, ended["reports"], strict=True):
-        if isinstance(found, Report):
+        if hasattr(found, "allocation"):
             reports[deal.deal_id] = found
-        else:
+        else:  # a TaskError in its place
             failed[deal.deal_id] = str(found)
-    kept = [t for stage in ("curves", "portfolio curves") for t in ended[stage] if isinstance(t, pa.Table)]
+    kept = [
+        t for stage in ("curves", "portfolio curves") for t in ended[stage] if isinstance(t, pa.Table)
+    ]  # others failed
     return Outcome(
         deals={deal.deal_id: deal for deal in made.deals},
         reports=dict(sorted(reports.items())),
@@ -60,7 +62,7 @@ def capital_table(found: Outcome) -> pa.Table:
     for deal_id, told in found.reports.items():
         sign, rate = (-1.0 if found.deals[deal_id].covers else 1.0), found.fx[told.price.currency]
         rows.append((deal_id, sign * told.price.el / rate, told.allocation.co_tvar, told.allocation.marginal))
-    columns = list(zip(*rows, strict=True)) or [[], [], [], []]
+    columns = list(zip(*rows, strict=True)) or 4 * [()]
     kinds = (pa.int32(), pa.float64(), pa.float64(), pa.float64())
     names = ("DealId", "EL", "CoTVaR", "MarginalTVaR")
     return pa.table({n: pa.array(c, k) for n, c, k in zip(names, columns, kinds, strict=True)})

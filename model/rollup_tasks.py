@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,12 +62,10 @@ class Job:
 
 def price_years_of(job: Job, *tables: Timeline | F4) -> DealYears:
     """What a deal pays; `tables` are the time line of each of its event sets, and the losses behind it."""
-    left, subject = list(tables), []
+    left, subject = list[Any](tables), []
     for shares in job.shares:
-        line, losses = left[0], left[1 : 1 + len(shares)]
-        assert isinstance(line, Timeline)
-        subject.append((line, [(s, x) for s, x in zip(shares, losses, strict=True) if not isinstance(x, Timeline)]))
-        left = left[1 + len(shares) :]
+        line, losses, left = left[0], left[1 : 1 + len(shares)], left[1 + len(shares) :]
+        subject.append((line, list(zip(shares, losses, strict=True))))
     return deal_years(job.deal, subject, job.rate, range(job.first, job.last))
 
 
@@ -77,7 +76,7 @@ def retrocede(job: Job, *sources: DealYears) -> DealYears:
 
 def add_up_events(parts: Sequence[DealYears | Claims]) -> Claims:
     """What deals, or groups of them, pay for each occurrence."""
-    return add_claims([part.claims() if isinstance(part, DealYears) else part for part in parts])
+    return add_claims([part.claims() if hasattr(part, "claims") else part for part in parts])
 
 
 @dataclass(frozen=True, eq=False)

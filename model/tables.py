@@ -82,7 +82,8 @@ def _check_column(column: pa.ChunkedArray, field: pa.Field, kind: Kind) -> None:
         raise ModelError(f"{kind} row {row}: {field.name} is missing; fill it or drop the row")
     if pa.types.is_floating(field.type) and len(column):
         values = column.to_numpy()
-        if not (values.min() >= 0 and values.max() < np.inf):
+        unlimited = kind == "deals" and field.name == "Limit"  # an aggregate cover has no limit for an event
+        if not (values.min() >= 0 and (values.max() < np.inf or unlimited)):
             row = int(np.argmin(np.isfinite(values) & (values >= 0)))
             raise ModelError(f"{kind} row {row}: {field.name} must be finite and >= 0; got {values[row]}")
 
