@@ -73,7 +73,8 @@ def heavy(portfolio: Book, seed: int) -> list[float]:
     """For each deal, how many times as long as this model's the tasks of a real one take (see MEAN_S)."""
     draws = np.random.default_rng(seed).lognormal(-(SIGMA**2) / 2, SIGMA, len(portfolio.deals))
     kernel_s = 0.014  # the mean of this model's
-    return [float(x) for x in np.maximum(draws * MEAN_S, 1.0) / kernel_s]
+    times = np.maximum(draws * MEAN_S, 1.0) / kernel_s
+    return [1.0 if deal.covers else float(x) for deal, x in zip(portfolio.deals, times, strict=True)]
 
 
 def foretold(made: Rollup) -> str:
