@@ -13,7 +13,7 @@ from benchmarks.show import cells, headline, markdown, verdicts
 
 QUESTIONS = (
     "noop_map", "warm_call", "cold_start", "busy_cores", "heavy_tail", "shared_array", "gather_tables", "price_deals",
-    "killed_worker", "plan_scale", "cache_lookup", "forecast", "resume",
+    "killed_worker", "plan_scale", "cache_lookup", "forecast", "resume", "model_pricing", "rollup",
 )  # fmt: skip
 MARK = "<!-- what follows is written by python -m benchmarks.table -->"
 README = ROOT / "benchmarks" / "README.md"
