@@ -42,7 +42,7 @@ class Counted:
 
 
 def measure(system: Rollup, deals: int, views: int, years: int) -> Iterator[Metrics]:
-    """Seconds of the plan and of its functions alone, which are counted in this process, where the same plan runs first.
+    """Seconds of the plan and of its functions alone, counted in this process, where the same plan runs first.
 
     `kernels_s` is CPU inside the functions; `with_files_s` that of the whole, with the results that tasks hand each
     other written and read as Parquet.

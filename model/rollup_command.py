@@ -42,6 +42,8 @@ SCALES = {
 }
 WORKERS = 5000  # of a full one
 MEAN_S, SIGMA = 17.0, 1.5  # of a task of a real model: lognormal, from about 1 s to 45 min
+KERNEL_S = 0.014  # of a task of this one
+LOSSES_MB, RESULT_MB = 0.6, 1.0  # of the losses of a loss set in one view, of what a deal pays in one
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -72,15 +74,21 @@ def planned(args: argparse.Namespace, portfolio: Book) -> Rollup:
 def heavy(portfolio: Book, seed: int) -> list[float]:
     """For each deal, how many times as long as this model's the tasks of a real one take (see MEAN_S)."""
     draws = np.random.default_rng(seed).lognormal(-(SIGMA**2) / 2, SIGMA, len(portfolio.deals))
-    kernel_s = 0.014  # the mean of this model's
-    times = np.maximum(draws * MEAN_S, 1.0) / kernel_s
+    times = np.maximum(draws * MEAN_S, 1.0) / KERNEL_S
     return [1.0 if deal.covers else float(x) for deal, x in zip(portfolio.deals, times, strict=True)]
 
 
 def foretold(made: Rollup) -> str:
     """What a full rollup would take on Lambda."""
     forecast = made.plan.explain(on="lambda", workers=WORKERS, seconds=made.seconds)
-    return f"{forecast}\n"
+    deals, losses = len(made.seconds["deals"]), len(made.seconds["losses"])
+    return (
+        f"{forecast}\n\n"
+        f"deals: {sum(made.seconds['deals']) / 3600:,.0f} core-hours, as heavy as real models are ({MEAN_S:g} s a task in"
+        f" the mean, lognormal); this model's own kernels take {deals * KERNEL_S / 3600:,.0f}\n"
+        f"data: {losses * LOSSES_MB / 1e3:,.0f} GB of simulated losses in, {deals * RESULT_MB / 1e6:,.1f} TB of what deals"
+        " pay out, as measured on the small portfolio\n"
+    )
 
 
 def run(made: Rollup, args: argparse.Namespace) -> Any:
