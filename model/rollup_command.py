@@ -82,12 +82,12 @@ def foretold(made: Rollup) -> str:
     """What a full rollup would take on Lambda."""
     forecast = made.plan.explain(on="lambda", workers=WORKERS, seconds=made.seconds)
     deals, losses = len(made.seconds["deals"]), len(made.seconds["losses"])
+    core_h = sum(made.seconds["deals"]) / 3600
     return (
-        f"{forecast}\n\n"
-        f"deals: {sum(made.seconds['deals']) / 3600:,.0f} core-hours, as heavy as real models are ({MEAN_S:g} s a task in"
-        f" the mean, lognormal); this model's own kernels take {deals * KERNEL_S / 3600:,.0f}\n"
-        f"data: {losses * LOSSES_MB / 1e3:,.0f} GB of simulated losses in, {deals * RESULT_MB / 1e6:,.1f} TB of what deals"
-        " pay out, as measured on the small portfolio\n"
+        f"{forecast}\n\ndeals: {core_h:,.0f} core-hours, as heavy as those of real models ({MEAN_S:g} s a task in the"
+        f" mean, lognormal); the kernels of this one take {deals * KERNEL_S / 3600:,.1f}\n"
+        f"data: {losses * LOSSES_MB / 1e3:,.0f} GB of simulated losses in, {deals * RESULT_MB / 1e6:,.1f} TB of what"
+        " deals pay out, as measured on the small portfolio\n"
     )
 
 
