@@ -99,15 +99,16 @@ def measure(system: Model | Floor, years: int, repeat: int) -> Iterator[Metrics]
 
     from model.pricing import price_years
     from model.simulate import simulate
-    from model.tables import write, yelt_table
+    from model.tables import write, yelt_from_table, yelt_table
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    yelt = simulate(events(), years, seed=1)
+    table = yelt_table(simulate(events(), years, seed=1))
+    yelt = yelt_from_table(table, years=years)
     deal = four_layers(yelt)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "yelt.parquet"
-        write(yelt_table(yelt), path, "yelt")
+        write(table, path, "yelt")
         ask = system.asked(path, deal, yelt)
         taken = []
         for _ in range(repeat):
