@@ -43,6 +43,7 @@ LOSSES_S = (0.002, 0.12)
 DEAL_S = (0.004, 0.030)
 RETRO_S = (0.005, 0.15)
 ADD_S = (0.004, 0.06)
+YEARS_S = (0.02, 0.3)
 CLAIMS = 0.15  # of a deal, as a share of the occurrences that it covers
 
 
@@ -115,8 +116,8 @@ class _Planner:
         lines, losses = self._simulate(inward)
         groups = self._price(inward, lines, losses)
         ceded = self._retro([deal for deal in self.deals if deal.covers])
-        summaries, net = self._portfolio(groups, ceded)
-        self._report(net)
+        summaries, years = self._portfolio(groups, ceded)
+        self._report(years)
         return Rollup(self.plan, self.book, self.deals, summaries, self.refused, self.costs)
 
     def _simulate(self, inward: Sequence[Deal]) -> tuple[dict[int, TaskRef], dict[tuple[int, int], TaskRef]]:
@@ -201,49 +202,41 @@ class _Planner:
         self._reduced("ceded", len(keys), sum(self.claims[d.deal_id] for d in retro) / len(retro))
         return list(ceded)
 
-    def _portfolio(
-        self, groups: StageRef, ceded: Sequence[TaskRef]
-    ) -> tuple[dict[int, tuple[str, str]], list[TaskRef]]:
+    def _portfolio(self, groups: StageRef, ceded: Sequence[TaskRef]) -> tuple[dict[int, tuple[str, str]], StageRef]:
         """The years of each peril, region and line, and of the portfolio; and their curves."""
-        years, views = self.options.years, range(self.options.views)
-        cells: dict[tuple[str, str], dict[int, list[TaskRef]]] = {}
-        everything: dict[int, list[TaskRef]] = {view: [] for view in views}
+        views, costs = range(self.options.views), Costs()
+        members: dict[int, list[tuple[tuple[str, ...], TaskRef]]] = {view: [] for view in views}
         for key, ref in zip(groups.keys or (), groups, strict=True):
-            everything[key[3]].append(ref)
-            for dimension, value in zip(("peril", "region", "line"), key[:3], strict=True):
-                cells.setdefault((dimension, value), {}).setdefault(key[3], []).append(ref)
-        rows = sum(self.claims[d.deal_id] for d in self.deals if not d.covers)
-        by_view: dict[tuple[str, str], list[TaskRef]] = {}
-        costs = Costs()
-        for cell, members in cells.items():
-            for view in views:
-                costs.append(seconds(ADD_S, rows * len(members[view]) / len(everything[view])))
-                by_view.setdefault(cell, []).append(self._add(tasks.years_of, "years", costs, years, *members[view]))
-        costs = Costs()
-        net = []
+            members[key[3]].append((key[:3], ref))
+        rows = sum(self.claims[deal.deal_id] for deal in self.deals)
         for view in views:
-            costs.append(seconds(ADD_S, 2 * rows))
-            mine = everything[view]
-            net.append(self._add(tasks.net_years, "portfolio", costs, years, len(mine), *mine, *ceded[view : view + 1]))
-        summaries, costs = {}, Costs()
-        for number, (cell, refs) in enumerate(sorted(by_view.items()), 1):
-            costs.append(seconds((0.002, 0.3), years * len(views)))
-            summaries[number] = cell
-            self._add(tasks.curves, "curves", costs, number, *refs)
-        costs = Costs()
-        for number, which in enumerate(("gross", "ceded", "net"), len(summaries) + 1):
-            costs.append(seconds((0.002, 0.3), years * len(views)))
-            summaries[number] = ("portfolio", which)
-            self._add(tasks.net_curves, "portfolio curves", costs, number, which, *net)
-        return summaries, net
+            costs.append(seconds(YEARS_S, rows))
+            names = tuple(key for key, _ in members[view])
+            inputs = [ref for _, ref in members[view]]
+            task = self._add(
+                tasks.view_years, "years", costs, self.options.years, names, *inputs, *ceded[view : view + 1]
+            )
+        stage = StageRef(self.plan, task.stage)
+        pairs = sorted({(d, key[k]) for key in groups.keys or () for k, d in enumerate(tasks.DIMENSIONS)})
+        pairs += [("portfolio", which) for which in ("gross", "ceded", "net")]
+        summaries = dict(enumerate(pairs, 1))
+        for dimension in (*tasks.DIMENSIONS, "portfolio"):
+            mine = [(n, tasks.column(*pair)) for n, pair in summaries.items() if pair[0] == dimension]
+            chosen = [f"{what} {name}" for _, name in mine for what in ("largest", "sum")]
+            cost = len(mine) * seconds((0.002, 0.25), self.options.years * len(views))
+            self.plan.gather(
+                tasks.curves, stage[chosen], kwargs={"summaries": mine}, name=f"curves by {dimension}", cost=cost
+            )
+            self.costs[f"curves by {dimension}"] = cost
+        return summaries, stage
 
-    def _report(self, net: Sequence[TaskRef]) -> None:
+    def _report(self, years: StageRef) -> None:
         """Capital, and each deal's part in it."""
         options, costs = self.options, Costs()
+        net = years[f"sum {tasks.column('portfolio', 'net')}"]
         cost = seconds((0.005, 0.05), options.years * options.views)
-        stage = StageRef(self.plan, net[0].stage)
         tail = self.plan.gather(
-            tasks.find_tail, stage["net"], kwargs={"return_period": options.return_period}, name="tail", cost=cost
+            tasks.find_tail, net, kwargs={"return_period": options.return_period}, name="tail", cost=cost
         )
         self.costs["tail"] = cost
         for deal in self.deals:

@@ -15,7 +15,7 @@ from model import report, tables
 from model.arrays import F8
 from model.capital import Tail
 from model.pricing import Deal
-from model.rollup_tasks import NetYears, Report
+from model.rollup_tasks import Report, column
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Outcome:
     tail: Tail
     curves: pa.Table
     summaries: dict[int, tuple[str, str]]
-    net: list[NetYears]
+    views: list[dict[str, F8]]
     fx: Mapping[str, float]
     failed: dict[int, str]
 
@@ -40,16 +40,15 @@ def collected(made: Any, ended: Any) -> Outcome:
             reports[deal.deal_id] = found
         else:  # a TaskError in its place
             failed[deal.deal_id] = str(found)
-    kept = [
-        t for stage in ("curves", "portfolio curves") for t in ended[stage] if isinstance(t, pa.Table)
-    ]  # others failed
+    stages = [name for name in ended.runs if name.startswith("curves by ")]
+    kept = [table for name in stages for table in ended[name] if isinstance(table, pa.Table)]  # others failed
     return Outcome(
         deals={deal.deal_id: deal for deal in made.deals},
         reports=dict(sorted(reports.items())),
         tail=next(iter(ended["tail"])),
         curves=pa.concat_tables(kept),
         summaries=made.summaries,
-        net=list(ended["portfolio"]),
+        views=[view for view in ended["years"] if isinstance(view, dict)],
         fx=made.book.fx,
         failed=failed,
     )
@@ -84,7 +83,7 @@ def write(found: Outcome, out: Path) -> None:
 
 def annual(found: Outcome, which: str) -> F8:
     """The years of all views of the portfolio: `which` is gross, ceded or net."""
-    return np.concatenate([getattr(view, which) for view in found.net])
+    return np.concatenate([view[f"sum {column('portfolio', which)}"] for view in found.views])
 
 
 def summary(found: Outcome, top: int = 10) -> str:

@@ -79,36 +79,36 @@ def add_up_events(parts: Sequence[DealYears | Claims]) -> Claims:
     return add_claims([part.claims() if hasattr(part, "claims") else part for part in parts])
 
 
-@dataclass(frozen=True, eq=False)
-class Years:
-    """The largest and the summed loss of each year, f8[Y]."""
-
-    largest: F8
-    total: F8
+DIMENSIONS = ("peril", "region", "line")
 
 
-def years_of(years: int, *groups: Claims) -> Years:
-    """The years of groups together, added up event by event."""
-    return Years(*add_claims(groups).annual(years))
+def view_years(years: int, groups: Sequence[tuple[str, ...]], *claims: Claims) -> dict[str, F8]:
+    """The years of one view, by column: the largest and the summed loss of each year, f8[years] each.
 
-
-@dataclass(frozen=True, eq=False)
-class NetYears:
-    """The years of all inward deals (gross), of all retrocessions (ceded), and of what is left (net), f8[Y] each."""
-
-    gross_largest: F8
-    gross: F8
-    ceded_largest: F8
-    ceded: F8
-    net_largest: F8
-    net: F8
-
-
-def net_years(years: int, n_groups: int, *claims: Claims) -> NetYears:
-    """Gross, ceded and net years; of `claims`, the first `n_groups` are inward groups, the others retrocessions."""
-    gross, ceded = add_claims(claims[:n_groups]), add_claims(claims[n_groups:] or [Claims.none()])
+    Columns are `column` of a dimension and a value: of each peril, region and line of the inward `groups`, whose
+    `claims` come first, and of the portfolio gross, ceded (by the claims that follow) and net.
+    """
+    inward, ceded = claims[: len(groups)], add_claims(claims[len(groups) :] or [Claims.none()])
+    rows = Claims(*(np.concatenate([getattr(part, c) for part in inward]) for c in ("number", "year", "day", "paid")))
+    group = np.repeat(np.arange(len(groups)), [part.number.size for part in inward])
+    order = np.argsort(rows.number, kind="stable")  # once for all that is added up
+    rows, group = Claims(rows.number[order], rows.year[order], rows.day[order], rows.paid[order]), group[order]
+    found = {}
+    for place, dimension in enumerate(DIMENSIONS):
+        for value in dict.fromkeys(key[place] for key in groups):
+            mine = np.flatnonzero(np.array([key[place] == value for key in groups])[group])
+            part = Claims(rows.number[mine], rows.year[mine], rows.day[mine], rows.paid[mine])
+            found[dimension, value] = add_claims([part])
+    gross = add_claims([rows])
     net = add_claims([gross, ceded], [1.0, -1.0])
-    return NetYears(*gross.annual(years), *ceded.annual(years), *net.annual(years))
+    found |= {("portfolio", "gross"): gross, ("portfolio", "ceded"): ceded, ("portfolio", "net"): net}
+    both = [(column(*key), part.annual(years)) for key, part in found.items()]
+    return {f"{what} {name}": one for name, pair in both for what, one in zip(("largest", "sum"), pair, strict=True)}
+
+
+def column(dimension: str, value: str) -> str:
+    """What the columns of `view_years` call them."""
+    return f"{dimension} {value}"
 
 
 def find_tail(net: list[F8], *, return_period: float) -> Tail:
@@ -116,15 +116,17 @@ def find_tail(net: list[F8], *, return_period: float) -> Tail:
     return tail_of(np.concatenate(net), return_period)
 
 
-def curves(summary_id: int, *views: Years) -> pa.Table:
-    """The exceedance curves of a group over all views (EPCalc 2, full uncertainty), as an ORD EPT table."""
-    largest, total = (np.stack([getattr(view, c) for view in views]) for c in ("largest", "total"))
-    return ept(Annual(largest, total), calcs=(2,), return_periods=STANDARD_RETURN_PERIODS, summary_id=summary_id)
+def curves(views: list[dict[str, F8]], *, summaries: Sequence[tuple[int, str]]) -> pa.Table:
+    """Exceedance curves over all views (EPCalc 2, full uncertainty), as an ORD EPT table.
 
-
-def net_curves(summary_id: int, which: str, *views: NetYears) -> pa.Table:
-    """The same of the portfolio: `which` is gross, ceded or net."""
-    return curves(summary_id, *(Years(getattr(v, f"{which}_largest"), getattr(v, which)) for v in views))
+    `summaries`: the SummaryId and the name of each that is asked for.
+    """
+    tables = []
+    for number, name in summaries:
+        largest, total = (np.stack([view[f"{what} {name}"] for view in views]) for what in ("largest", "sum"))
+        run = Annual(largest, total)
+        tables.append(ept(run, calcs=(2,), return_periods=STANDARD_RETURN_PERIODS, summary_id=number))
+    return pa.concat_tables(tables)
 
 
 @dataclass(frozen=True)
