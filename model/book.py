@@ -14,7 +14,7 @@ import numpy as np
 from model import piwind
 from model.errors import ModelError
 from model.losses import Elt
-from model.pricing import Deal
+from model.pricing import Deal, check_reach
 from model.rng import Purpose, stream
 from model.simulate import EventSet
 from model.synth import FX, mixed, synthetic_deal
@@ -47,12 +47,16 @@ class Book:
     fx: Mapping[str, float]
 
     def check(self, deal: Deal) -> None:
-        """Raise ModelError naming the deal if it knows a loss set or currency that the book does not."""
+        """Raise ModelError naming the deal if it has a loss set or currency that the book has not, or a layer that no
+        loss can reach."""
         for loss_set, _ in deal.subject:
             if loss_set not in self.loss_sets:
                 raise ModelError(f"deal {deal.deal_id}: unknown loss set {loss_set}; have {sorted(self.loss_sets)}")
         if deal.currency not in self.fx:
             raise ModelError(f"deal {deal.deal_id}: no rate for {deal.currency}; fx has {', '.join(sorted(self.fx))}")
+        if deal.subject:
+            largest = sum(share * float(self.loss_sets[n].elt.exposure.max()) for n, share in deal.subject)
+            check_reach(deal, largest * self.fx[deal.currency])
 
     def group(self, deal: Deal) -> Group:
         """Where the largest share of an inward deal lies; the first of several."""

@@ -214,7 +214,8 @@ def joined(parts: Sequence[tuple[int, DealYears]]) -> DealYears:
         for first, part in sorted(parts, key=lambda part: part[0])
     ]
     whole = {name: np.concatenate([getattr(part, name) for part in moved]) for name in vars(moved[0])}
-    order = np.lexsort((whole["layer_year"], whole["layer"]))
+    key = whole["layer"].astype(np.int64) << 32 | whole["layer_year"]
+    order = np.argsort(key, kind="stable")  # merges the parts, each of which is in order
     for name in ("layer", "layer_year", "loss", "premium", "largest"):
         whole[name] = whole[name][order]
     return DealYears(**whole)

@@ -211,7 +211,18 @@ def simulated(
         except ModelError as e:
             raise ModelError(f"deal {deal.deal_id}, loss set {loss_set}: {e}") from e
         parts.append(replace(part, loss=part.loss * np.float32(share * rate)))
+    check_reach(deal, rate * sum(share * float(loss_sets[n].exposure.max()) for n, share in deal.subject))
     return merge(parts)
+
+
+def check_reach(deal: Deal, largest: float) -> None:
+    """Raise ModelError naming a layer that no loss can reach, the largest being that (in the deal's currency)."""
+    for number, layer in enumerate(deal.layers, 1):
+        if layer.attachment >= largest:
+            raise ModelError(
+                f"deal {deal.deal_id}, layer {number} ({layer.limit:g} xs {layer.attachment:g}) attaches above the"
+                f" largest loss there can be, {largest:.6g}: are limit and attachment interchanged?"
+            )
 
 
 def rate_of(deal: Deal, fx: Mapping[str, float] | None) -> float:
