@@ -167,3 +167,16 @@ def yelt_from_table(table: pa.Table, *, years: int) -> Yelt:
 def read_yelt(path: str | Path, *, years: int) -> Yelt:
     """The `Yelt` over `years` periods that a Parquet file of kind "yelt" holds for one SummaryId, checked once."""
     return yelt_from_table(pq.read_table(path), years=years)
+
+
+def elt_from_events(table: pa.Table) -> Elt:
+    """The `Elt` of a table of event_id, rate, mean, sd and exposure, as a hazard model gives it, in any order of rows.
+
+    Raises ModelError naming a missing column, or the event that is wrong or stands twice.
+    """
+    names = ("event_id", "rate", "mean", "sd", "exposure")
+    if missing := [name for name in names if name not in table.column_names]:
+        raise ModelError(f"a table of event losses lacks the columns {missing}; it has {table.column_names}")
+    event, *amounts = (table[name].to_numpy() for name in names)
+    order = np.argsort(event, kind="stable")
+    return Elt(event[order].astype(np.int32), *(amount[order].astype(np.float64) for amount in amounts))
