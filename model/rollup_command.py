@@ -37,12 +37,12 @@ class Scale:
 
 SCALES = {
     "small": Scale(deals=60, views=5, event_sets=12),
-    "medium": Scale(deals=700, views=15, event_sets=24),
+    "medium": Scale(deals=700, views=5, event_sets=24),
     "full": Scale(deals=7000, views=150, event_sets=150, task_s=300.0),
 }
 WORKERS = 5000  # of a full one
 MEAN_S, SIGMA = 17.0, 1.5  # of a task of a real model: lognormal, from about 1 s to 45 min
-KERNEL_S = 0.014  # of a task of this one
+KERNEL_S = 0.032  # of a task of this one, with what it reads and writes
 LOSSES_MB, RESULT_MB = 0.6, 1.0  # of the losses of a loss set in one view, of what a deal pays in one
 
 

@@ -37,13 +37,13 @@ class Costs(list[float]):
         return f"<costs {id(self)}>"  # the options of a stage are compared by their repr
 
 
-# Seconds on one core, as `python -m benchmarks.rollup` saw them: fixed, and for a million occurrences or claims.
-LINE_S = (0.002, 0.08)
-LOSSES_S = (0.002, 0.12)
-DEAL_S = (0.004, 0.030)
-RETRO_S = (0.005, 0.15)
-ADD_S = (0.004, 0.06)
-YEARS_S = (0.02, 0.3)
+# Seconds on one core, reading and writing of results included: fixed, and for a million occurrences or claims.
+LINE_S = (0.003, 0.10)
+LOSSES_S = (0.006, 0.12)
+DEAL_S = (0.012, 0.06)
+RETRO_S = (0.01, 0.17)
+ADD_S = (0.006, 0.15)
+YEARS_S = (0.05, 0.2)
 CLAIMS = 0.15  # of a deal, as a share of the occurrences that it covers
 
 
@@ -243,7 +243,7 @@ class _Planner:
             parts = self.parts[deal.deal_id]
             firsts = tuple(view * options.years for view, _, _ in parts)
             asked = tasks.Asked(deal, rate_of(deal, self.book.fx), options.years, options.views, firsts, options.loads)
-            costs.append(seconds((0.005, 0.2), self.claims[deal.deal_id] * options.views))
+            costs.append(seconds((0.02, 0.4), self.claims[deal.deal_id] * options.views))
             self._add(tasks.report, "reports", costs, asked, tail[0], *(ref for _, _, ref in parts))
 
     @property
