@@ -14,7 +14,8 @@ from benchmarks.show import cells, headline, markdown, verdicts
 QUESTIONS = (
     "noop_map", "warm_call", "cold_start", "busy_cores", "heavy_tail", "shared_array", "gather_tables", "price_deals",
     "killed_worker", "plan_scale", "cache_lookup", "forecast", "resume",
-    "s3_clients", "s3_throughput", "lambda_map", "lambda_call", "lambda_fanout", "flops", "model_wind",
+    "s3_clients", "s3_throughput", "lambda_map", "lambda_call", "lambda_fanout", "flops", "model_pricing",
+    "model_wind", "rollup",
 )  # fmt: skip
 MARK = "<!-- what follows is written by python -m benchmarks.table -->"
 README = ROOT / "benchmarks" / "README.md"

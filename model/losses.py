@@ -103,13 +103,14 @@ class Yelt:
             raise ModelError(f"Period must lie in 1..{years}; got {period.min()}..{period.max()}: check the years")
         if day.size and not 0 <= int(day.min()) <= int(day.max()) < DAYS:
             raise ModelError(f"Day must lie in 0..{DAYS - 1}; got {day.min()}..{day.max()}")
-        key = period.astype(np.int64) * DAYS + day
-        step = np.diff(key)
-        if bool((step < 0).any()):
-            row = int(np.argmax(step < 0)) + 1
+        same, later = period[1:] == period[:-1], period[1:] > period[:-1]
+        ok = later | (same & (day[1:] >= day[:-1]))
+        if not ok.all():
+            row = int(np.argmin(ok)) + 1
             raise ModelError(f"row {row} (event {event_id[row]}) comes before its predecessor: sort by Period, Day")
-        _reject_repeats(key, event_id)
-        ptr = np.searchsorted(period, np.arange(1, years + 2)).astype(np.int64)
+        _reject_repeats(np.flatnonzero(same & (day[1:] == day[:-1])), event_id)
+        ptr = np.zeros(years + 1, dtype=np.int64)
+        np.cumsum(np.bincount(period, minlength=years + 1)[1:], out=ptr[1:])
         return cls(ptr, event_id, day, loss)
 
     @classmethod
@@ -153,15 +154,18 @@ class Yelt:
         return largest, total
 
 
-def _reject_repeats(key: I8, event_id: I4) -> None:
-    """Raise if an event stands twice on one day (`key` ascending)."""
-    order = np.lexsort((event_id, key))
-    twice = (np.diff(key[order]) == 0) & (np.diff(event_id[order]) == 0)
-    if bool(twice.any()):
-        row = int(order[int(np.argmax(twice)) + 1])
-        raise ModelError(
-            f"row {row}: event {event_id[row]} stands twice on one day of its period; add the losses up first"
-        )
+def _reject_repeats(tied: I8, event_id: I4) -> None:
+    """Raise if an event stands twice on one day; `tied` rows are on the day of the row after them, ascending."""
+    first, lag = tied, 1
+    while first.size:
+        twice = event_id[first] == event_id[first + lag]
+        if bool(twice.any()):
+            row = int(first[int(np.argmax(twice))]) + lag
+            raise ModelError(
+                f"row {row}: event {event_id[row]} stands twice on one day of its period; add the losses up first"
+            )
+        first = first[np.isin(first + lag, tied, assume_unique=True)]  # the row after is on the day as well
+        lag += 1
 
 
 def merge(tables: Sequence[Yelt]) -> Yelt:

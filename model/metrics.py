@@ -191,14 +191,18 @@ def value_at_risk(losses: Floats, probability: float) -> float:
     return float(np.sort(losses)[k - 1])
 
 
-def aal_sd(losses: Floats, weights: F8 | None = None) -> tuple[float, float]:
+def aal_sd(losses: Floats, weights: F8 | None = None, *, periods: int | None = None) -> tuple[float, float]:
     """(mean, standard deviation) of annual losses over all periods, those without loss included.
 
-    Unweighted the variance has N - 1 below (Oasis), weighted it is that of the weighted population.
+    With `periods`, `losses` may leave out some of 0. Unweighted the variance has N - 1 below (Oasis), weighted
+    it is that of the weighted population.
     """
     x = losses.astype(np.float64).ravel()
     if weights is None:
-        return float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else 0.0
+        n = x.size if periods is None else periods
+        mean = float(x.sum()) / n
+        squares = float(np.square(x - mean).sum()) + (n - x.size) * mean**2
+        return mean, float(np.sqrt(squares / (n - 1))) if n > 1 else 0.0
     mean = float(np.average(x, weights=weights))
     return mean, float(np.sqrt(np.average((x - mean) ** 2, weights=weights)))
 

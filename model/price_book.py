@@ -2,8 +2,8 @@
 
 Makes deals on PiWind's published event losses, prices each with `model.pricing.price_deal` through
 `fnmap.map`, prints a summary and writes two Parquet files: `deals.parquet` (a row per layer) and
-`ep_curves.parquet` (the exceedance curves of each layer, SummaryId = 16 deal + layer). The one module here
-that knows fnmap.
+`ep_curves.parquet` (the exceedance curves of each layer, SummaryId = 16 deal + layer). One of the few modules here
+that know fnmap.
 """
 
 from __future__ import annotations
@@ -11,44 +11,27 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import fnmap
 from model import report, tables
+from model.command_line import Parser, at_least
 from model.errors import ModelError
 from model.metrics import STANDARD_RETURN_PERIODS
 from model.pricing import DealResult, price_deal
 from model.synth import Portfolio, portfolio
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line; argparse would print the whole usage above it."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
-def _at_least(low: int) -> Callable[[str], int]:
-    """An argparse type: a whole number >= `low`."""
-
-    def whole(text: str) -> int:
-        if not text.strip().isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"must be a whole number >= {low}; got {text}")
-        return int(text)
-
-    return whole
-
-
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="price_book", description="Price a synthetic book of reinsurance deals.")
+    parser = Parser(prog="price_book", description="Price a synthetic book of reinsurance deals.")
     longest = int(max(STANDARD_RETURN_PERIODS))
-    parser.add_argument("--deals", type=_at_least(1), default=300, help="number of deals (%(default)s)")
-    parser.add_argument("--years", type=_at_least(longest), default=10_000, help="simulated years (%(default)s)")
-    parser.add_argument("--views", type=_at_least(1), default=5, help="loss samples of each year (%(default)s)")
-    parser.add_argument("--seed", type=_at_least(0), default=1, help="of deals and simulation (%(default)s)")
+    parser.add_argument("--deals", type=at_least(1), default=300, help="number of deals (%(default)s)")
+    parser.add_argument("--years", type=at_least(longest), default=10_000, help="simulated years (%(default)s)")
+    parser.add_argument("--views", type=at_least(1), default=5, help="loss samples of each year (%(default)s)")
+    parser.add_argument("--seed", type=at_least(0), default=1, help="of deals and simulation (%(default)s)")
     parser.add_argument("--on", choices=("local", "inline"), default="local", help="where to run (%(default)s)")
-    parser.add_argument("--top", type=_at_least(1), default=10, help="layers in the summary (%(default)s)")
+    parser.add_argument("--top", type=at_least(1), default=10, help="layers in the summary (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the two Parquet files")
     return parser.parse_args(argv)
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.arrays import F8
+from model.arrays import F8, I8
 from model.errors import ModelError
 from model.losses import Elt, Yelt, merge
-from model.metrics import STANDARD_RETURN_PERIODS, aal_sd, at_return_periods, std_error_mean
+from model.metrics import STANDARD_RETURN_PERIODS, aal_sd, at_return_periods
+from model.recoveries import Paid, Recovered, recover
 from model.simulate import simulate
-from model.terms import Layer, Programme, Term, YltResult, apply
+from model.terms import Layer, Programme, Term
 
 
 @dataclass(frozen=True)
 class Deal:
     """A cedent's excess-of-loss programme, as submitted for a quote.
 
-    `subject` says which losses it covers: (loss set, share of it) pairs, loss sets being independent of each
-    other. `inuring` terms (a quota share, say) come off before the layers, which all see what is left.
-    Amounts in `currency`; a layer's own `premium`
-    plays no part in its price. Raises ModelError naming the deal for no layers, no subject or a bad share.
+    `subject` says which losses it covers: (loss set, share of it) pairs. A retrocession covers what other deals
+    leave instead: `covers` has their ids (see `model.retro`). `inuring` terms (a quota share, say) come off before
+    the layers, which all see what is left. Amounts in `currency`; a layer's own `premium` plays no part in its
+    price. Raises ModelError naming the deal for no layers, nothing covered or a bad share.
     """
 
     deal_id: int
@@ -30,12 +31,17 @@ class Deal:
     subject: tuple[tuple[int, float], ...]
     layers: tuple[Layer, ...]
     inuring: tuple[Term, ...] = ()
+    covers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise ModelError(f"deal {self.deal_id} has no layers; give at least one")
-        if not self.subject:
+        if not self.subject and not self.covers:
             raise ModelError(f"deal {self.deal_id} covers no loss set; give (loss set, share) pairs as subject")
+        if self.subject and self.covers:
+            raise ModelError(f"deal {self.deal_id} covers loss sets and deals: make it two deals")
+        if self.inuring and self.covers:
+            raise ModelError(f"deal {self.deal_id} covers deals net of inuring terms: make those a deal that it covers")
         if len({loss_set for loss_set, _ in self.subject}) < len(self.subject):
             raise ModelError(f"deal {self.deal_id} names a loss set twice: add its shares up")
         for loss_set, share in self.subject:
@@ -140,20 +146,49 @@ def price_deal(
     Pure: the same arguments give the same result in any process and any order, and deals on a loss set see
     the same losses. Raises ModelError naming the deal and what is unknown or out of range.
     """
-    subject, paid = recoveries(deal, loss_sets=loss_sets, fx=fx, years=years, views=views, seed=seed)
-    layers = tuple(_price(layer, paid, k, views, loads or Loads()) for k, layer in enumerate(deal.layers))
-    total = paid.layer_loss.sum(axis=0)
-    el, sd = aal_sd(total)
-    tail = at_return_periods(total, (100.0, 250.0))
+    subject = simulated(deal, loss_sets=loss_sets, fx=fx, years=years, views=views, seed=seed)
+    return price_years(deal, subject, views=views, loads=loads)
+
+
+def price_years(deal: Deal, subject: Yelt, *, views: int = 1, loads: Loads | None = None) -> DealResult:
+    """Price `deal` on years of subject losses that are there already, in its currency: a stored table, say.
+
+    The years are `views` samplings of the same years, one after the other. Raises ModelError naming the deal.
+    """
+    paid, n = pay(deal, subject).terms, subject.years
+    gross = float(subject.loss.sum(dtype=np.float64)) / n
+    return price_paid(deal, paid, n, views=views, loads=loads, events=subject.loss.size, gross_aal=gross)
+
+
+def price_paid(
+    deal: Deal,
+    paid: Sequence[Paid],
+    years: int,
+    *,
+    views: int = 1,
+    loads: Loads | None = None,
+    events: int,
+    gross_aal: float,
+) -> DealResult:
+    """Price `deal` on what each of its layers pays (per unit of premium) in years, views one after the other."""
+    total = np.zeros(years)
+    for term in paid:
+        total[term.year] += term.loss
+    hit = np.flatnonzero(total)
+    loss = total[hit]
+    priced = zip(deal.layers, paid, strict=True)
+    layers = tuple(_price(layer, term, years, views, loads or Loads()) for layer, term in priced)
+    el, sd = aal_sd(loss, periods=years)
+    tail = at_return_periods(loss, (100.0, 250.0), years)
     return DealResult(
         deal_id=deal.deal_id,
         currency=deal.currency,
-        years=years * views,
-        events=subject.loss.size,
-        gross_aal=float(subject.loss.sum(dtype=np.float64)) / subject.years,
+        years=years,
+        events=events,
+        gross_aal=gross_aal,
         el=el,
         sd=sd,
-        se=_std_error(total, views),
+        se=std_error(hit, loss, years, views),
         tvar100=float(tail.tvar[0]),
         pml250=float(tail.loss[1]),
         premium=sum(x.premium for x in layers),
@@ -161,24 +196,13 @@ def price_deal(
     )
 
 
-def recoveries(
+def simulated(
     deal: Deal, *, loss_sets: Mapping[int, Elt], fx: Mapping[str, float] | None, years: int, views: int, seed: int
-) -> tuple[Yelt, YltResult]:
-    """The simulated subject losses of `deal`, and what its layers pay of them; arguments as of `price_deal`."""
-    subject = _subject(deal, loss_sets, _rate(deal, fx), years=years, views=views, seed=seed)
-    return subject, _apply(deal, subject)
-
-
-def _rate(deal: Deal, fx: Mapping[str, float] | None) -> float:
-    if fx is None:
-        return 1.0
-    if deal.currency not in fx:
-        raise ModelError(f"deal {deal.deal_id}: no rate for {deal.currency}; fx has {', '.join(sorted(fx))}")
-    return fx[deal.currency]
-
-
-def _subject(deal: Deal, loss_sets: Mapping[int, Elt], rate: float, *, years: int, views: int, seed: int) -> Yelt:
-    parts = []
+) -> Yelt:
+    """The simulated subject losses of `deal`, in its currency; arguments as of `price_deal`."""
+    rate, parts = rate_of(deal, fx), []
+    if deal.covers:
+        raise ModelError(f"deal {deal.deal_id} covers deals {list(deal.covers)}, so it has a price only in a portfolio")
     for loss_set, share in deal.subject:
         if loss_set not in loss_sets:
             raise ModelError(f"deal {deal.deal_id}: unknown loss set {loss_set}; have {sorted(loss_sets)}")
@@ -187,37 +211,55 @@ def _subject(deal: Deal, loss_sets: Mapping[int, Elt], rate: float, *, years: in
         except ModelError as e:
             raise ModelError(f"deal {deal.deal_id}, loss set {loss_set}: {e}") from e
         parts.append(replace(part, loss=part.loss * np.float32(share * rate)))
+    check_reach(deal, rate * sum(share * float(loss_sets[n].exposure.max()) for n, share in deal.subject))
     return merge(parts)
 
 
-def _apply(deal: Deal, subject: Yelt) -> YltResult:
+def check_reach(deal: Deal, largest: float) -> None:
+    """Raise ModelError naming a layer that no loss can reach, the largest being that (in the deal's currency)."""
+    for number, layer in enumerate(deal.layers, 1):
+        if layer.attachment >= largest:
+            raise ModelError(
+                f"deal {deal.deal_id}, layer {number} ({layer.limit:g} xs {layer.attachment:g}) attaches above the"
+                f" largest loss there can be, {largest:.6g}: are limit and attachment interchanged?"
+            )
+
+
+def rate_of(deal: Deal, fx: Mapping[str, float] | None) -> float:
+    """What one unit of the loss sets' currency is in that of `deal`. Raises ModelError naming an unknown currency."""
+    if fx is None:
+        return 1.0
+    if deal.currency not in fx:
+        raise ModelError(f"deal {deal.deal_id}: no rate for {deal.currency}; fx has {', '.join(sorted(fx))}")
+    return fx[deal.currency]
+
+
+def pay(deal: Deal, subject: Yelt, *, by_event: bool = False) -> Recovered:
     """What the deal's layers pay, with premium 1 in place of theirs: it is what is to be found."""
     layers = tuple(replace(layer, premium=1.0) for layer in deal.layers)
+    programme = Programme((deal.inuring, layers) if deal.inuring else (layers,))
     try:
-        paid = apply(Programme((deal.inuring, layers) if deal.inuring else (layers,)), subject)
+        found = recover(programme, subject, by_event=by_event)
     except ModelError as e:
         raise ModelError(f"deal {deal.deal_id}: {e}") from e
-    k = len(deal.inuring)
-    return YltResult(paid.layer_loss[k:], paid.reinst_premium[k:], paid.occ_max[k:], None)
+    return replace(found, terms=found.terms[len(deal.inuring) :])
 
 
-def _price(layer: Layer, paid: YltResult, k: int, views: int, loads: Loads) -> LayerResult:
-    """Price `layer`, the k-th of those that paid."""
-    loss = paid.layer_loss[k]
-    el, sd = aal_sd(loss)
-    factor = float(paid.reinst_premium[k].mean()) / layer.share
+def _price(layer: Layer, paid: Paid, years: int, views: int, loads: Loads) -> LayerResult:
+    el, sd = aal_sd(paid.loss, periods=years)
+    factor = float(paid.reinst_premium.sum()) / years / layer.share
     premium = technical_premium(el, sd, factor, loads)
-    oep, aep = (at_return_periods(x, STANDARD_RETURN_PERIODS) for x in (paid.occ_max[k], loss))
-    full = layer.share * layer.annual_limit * (1 - 1e-12)  # share * limit may round either way
+    oep, aep = (at_return_periods(x, STANDARD_RETURN_PERIODS, years) for x in (paid.occ_max, paid.loss))
+    full = layer.share * layer.annual_limit * (1 - 1e-6)  # losses may have gone through single precision
     return LayerResult(
         limit=layer.limit,
         attachment=layer.attachment,
         share=layer.share,
         el=el,
         sd=sd,
-        se=_std_error(loss, views),
-        attach_prob=float((loss > 0).mean()),
-        exhaust_prob=float((loss >= full).mean()),
+        se=std_error(paid.year, paid.loss, years, views),
+        attach_prob=int((paid.loss > 0).sum()) / years,
+        exhaust_prob=int((paid.loss >= full).sum()) / years,
         tvar100=float(aep.tvar[STANDARD_RETURN_PERIODS.index(100.0)]),
         pml250=float(aep.loss[STANDARD_RETURN_PERIODS.index(250.0)]),
         reinst_factor=factor,
@@ -230,6 +272,11 @@ def _price(layer: Layer, paid: YltResult, k: int, views: int, loads: Loads) -> L
     )
 
 
-def _std_error(loss: F8, views: int) -> float:
-    """Standard error of the mean: years are independent, the views of a year are not."""
-    return std_error_mean(loss.reshape(views, -1).mean(axis=0))
+def std_error(year: I8, loss: F8, years: int, views: int) -> float:
+    """Standard error of the mean of annual losses: years are independent, the views of a year are not.
+
+    `loss` f8[A] falls in 0-based `year` i8[A] of `years`, the views one after the other.
+    """
+    if views > 1:
+        loss = np.bincount(year % (years // views), weights=loss) / views
+    return aal_sd(loss, periods=years // views)[1] / float(np.sqrt(years // views))

@@ -16,6 +16,8 @@ class Purpose(IntEnum):
     SEVERITY = 2
     LOSS_SETS = 3
     DEALS = 4
+    EVENT_SET = 5
+    BOOK = 6
 
 
 def stream(seed: int, *ids: int) -> np.random.Generator:

@@ -13,7 +13,7 @@ import numpy as np
 from model.arrays import F8
 from model.errors import ModelError
 from model.losses import Elt
-from model.pricing import Deal, recoveries
+from model.pricing import Deal, pay, simulated
 
 REGIONS = ("Europe", "North America", "Caribbean", "Japan", "Australia", "Asia")
 """Invented names: loss sets 1, 7, 13, ... are of the first, 2, 8, 14, ... of the second."""
@@ -32,8 +32,10 @@ def deal_losses(
 
     Arguments as of `model.pricing.price_deal`, whose `el` is the mean of this in the deal's own currency.
     """
-    _, paid = recoveries(deal, loss_sets=loss_sets, fx=fx, years=years, views=views, seed=seed)
-    return np.asarray(paid.layer_loss.sum(axis=0) / fx[deal.currency])
+    total = np.zeros(years * views)
+    for paid in pay(deal, simulated(deal, loss_sets=loss_sets, fx=fx, years=years, views=views, seed=seed)).terms:
+        total[paid.year] += paid.loss
+    return total / fx[deal.currency]
 
 
 def region_of(deal: Deal) -> str:
@@ -47,3 +49,11 @@ def add_up(parts: Sequence[F8]) -> F8:
     if not parts:
         raise ModelError("there are no annual losses to add up; give those of one deal at least")
     return np.asarray(np.sum(parts, axis=0, dtype=np.float64))
+
+
+if __name__ == "__main__":
+    import sys
+
+    from model.rollup_command import main
+
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,31 +56,86 @@ class Occurrence:
     event_row: I4
     day: I2
 
+    def since(self, year: int) -> Occurrence:
+        """Without the years before `year`."""
+        row = int(self.ptr[year])
+        return Occurrence(self.ptr[year:] - row, self.event_row[row:], self.day[row:])
+
+
+@dataclass(frozen=True, eq=False)
+class EventSet:
+    """The events of a peril and region, which all loss sets on them share: so their losses fall in the same years.
+
+    event_id i4[E], strictly increasing; rate f8[E] in events per year; `dispersion` as in `occurrence`.
+    `set_id` names its random streams. Raises ModelError naming the row and event that break this.
+    """
+
+    set_id: int
+    event_id: I4
+    rate: F8
+    dispersion: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rate.shape != self.event_id.shape or self.rate.size == 0:
+            raise ModelError(f"event set {self.set_id}: give one rate an event, and at least one event")
+        for ok, rule in (
+            (np.isfinite(self.rate) & (self.rate >= 0), "have a finite rate >= 0"),
+            (np.r_[True, np.diff(self.event_id) > 0], "ascend without duplicates"),
+        ):
+            if not ok.all():
+                row = int(np.argmin(ok))
+                raise ModelError(f"event set {self.set_id}, row {row} (event {self.event_id[row]}): events must {rule}")
+
+    def rows_of(self, elt: Elt) -> I4:
+        """The row in `elt` of each event, i4[E]; -1 where it has none.
+
+        Raises ModelError naming an event of `elt` that the set lacks, or gives another rate.
+        """
+        at = np.minimum(np.searchsorted(self.event_id, elt.event_id), self.event_id.size - 1)
+        known = self.event_id[at] == elt.event_id
+        same = np.isclose(self.rate[at], elt.rate, rtol=1e-6)
+        for ok, fault in ((known, "is not in it"), (same, "has another rate in it")):
+            if not ok.all():
+                row = int(np.argmin(ok))
+                where = f"event {elt.event_id[row]} (row {row})"
+                raise ModelError(f"{where} does not fit event set {self.set_id}: it {fault}")
+        rows = np.full(self.event_id.size, -1, dtype=np.int32)
+        rows[at] = np.arange(elt.event_id.size, dtype=np.int32)
+        return rows
+
 
 def occurrence(rate: F8, years: int, rng: np.random.Generator, dispersion: float = 0.0) -> Occurrence:
     """Which event occurs in which of `years` years, on which day.
 
     `rate` f8[E] is in events per year. Events form a Poisson process in time; the count of a year is
     Poisson(sum rate), or with `dispersion` d > 0 negative binomial of the same mean and variance (1 + d)
-    mean, as a gamma mixture of Poissons: clustering. Days are uniform. Raises ModelError for years < 1, a
-    bad dispersion or bad rates.
+    mean, as a gamma mixture of Poissons: clustering. Days are uniform. More years only add years: the first
+    are the same to the last bit. Raises ModelError for years < 1, a bad dispersion or bad rates.
     """
     if years < 1:
         raise ModelError(f"years must be a whole number >= 1; got {years}")
     if not (np.isfinite(dispersion) and dispersion >= 0):
         raise ModelError(f"dispersion must be finite and >= 0 (0 is Poisson); got {dispersion}")
-    table, mean = alias_table(rate), float(np.sum(rate))
-    lam = rng.gamma(mean / dispersion, dispersion, years) if dispersion else np.full(years, mean)
+    return _occurrence(alias_table(rate), float(np.sum(rate)), years, rng, dispersion)
+
+
+def _occurrence(table: AliasTable, mean: float, years: int, rng: np.random.Generator, dispersion: float) -> Occurrence:
+    intensity, arrival, which = rng.spawn(3)  # a stream each, so that none depends on how much of another is used
+    lam = intensity.gamma(mean / dispersion, dispersion, years) if dispersion else np.full(years, mean)
     expected = np.r_[0.0, np.cumsum(lam)]
-    n = rng.poisson(expected[-1])
-    # Scaled sums of exponentials are ordered uniforms (Devroye, 1986, V.3): no sorting, no count per year.
-    gaps = rng.standard_exponential(n + 1)
-    when = np.cumsum(gaps)[:-1] * (expected[-1] / gaps.sum())
+    # Arrivals of a Poisson process are sums of exponentials (Devroye, 1986, VI.1): no sorting, no count per year.
+    gaps = arrival.standard_exponential(_enough(expected[-1]))
+    while (when := np.cumsum(gaps))[-1] < expected[-1]:
+        gaps = np.r_[gaps, arrival.standard_exponential(_enough(expected[-1] - when[-1]))]
     ptr = np.asarray(np.searchsorted(when, expected), dtype=np.int64)
-    ptr[-1] = n  # rounding may put the last event beyond the last year
-    counts = np.diff(ptr)
-    day = (when - np.repeat(expected[:-1], counts)) * np.repeat(DAYS / np.maximum(lam, 1e-300), counts)
-    return Occurrence(ptr, table.draw(n, rng), np.minimum(day, DAYS - 1).astype(np.int16))
+    counts, n = np.diff(ptr), int(ptr[-1])
+    day = (when[:n] - np.repeat(expected[:-1], counts)) * np.repeat(DAYS / np.maximum(lam, 1e-300), counts)
+    return Occurrence(ptr, table.draw(n, which), np.clip(day, 0, DAYS - 1).astype(np.int16))
+
+
+def _enough(expected: float) -> int:
+    """Nearly always more than a Poisson count of this mean."""
+    return int(expected + 6 * np.sqrt(expected)) + 16
 
 
 def beta_parameters(mean: F8, sd: F8, exposure: F8) -> tuple[F8, F8, Mask]:
@@ -113,19 +169,97 @@ def sample_losses(mean: F8, sd: F8, exposure: F8, event_row: I4, rng: np.random.
     return np.where(certain[event_row], mean[event_row], ratio * exposure[event_row]).astype(np.float32)
 
 
-def simulate(elt: Elt, years: int, *, seed: int, loss_set: int = 0, views: int = 1, dispersion: float = 0.0) -> Yelt:
-    """`views` x `years` years of losses of `elt`: one time line, its losses sampled anew in each view.
+BLOCK_YEARS = 10_000
+"""Years that share a random stream. Part of every result: never change it."""
 
-    View v owns years v * years .. (v + 1) * years - 1, with the same events on the same days. The streams
-    hang on (`seed`, purpose, `loss_set`, view) alone, so whoever simulates a loss set sees the same losses.
+
+def timeline(events: EventSet, years: int | range, *, seed: int) -> Occurrence:
+    """The one time line of `events` in years 0..`years` - 1, or in a range of years; rows are those of `events`.
+
+    It is drawn in blocks of years with a stream each, so any cut of the years gives the same events.
+    """
+    return _joined([line.since(low) for line, low, _ in _blocks(events, years, seed, Purpose.EVENT_SET)])
+
+
+def losses_on(
+    events: EventSet,
+    elt: Elt,
+    years: int | range,
+    *,
+    seed: int,
+    loss_set: int,
+    view: int = 0,
+    line: Occurrence | None = None,
+) -> F4:
+    """The loss of `elt` at every row of the `timeline` of `events`, f4[n]; 0 where the event is not in `elt`.
+
+    Views sample the losses of the same events anew. The stream hangs on (`seed`, `loss_set`, `view`) and the
+    block of years alone. `line` spares drawing the time line again where that of years from 0 on is at hand.
+    Raises ModelError if `elt` does not fit `events`.
+    """
+    rows, parts = events.rows_of(elt), []
+    blocks = _blocks(events, years, seed, Purpose.EVENT_SET) if line is None else _cut(line)
+    for part, low, block in blocks:
+        row = rows[part.event_row]
+        loss = np.zeros(row.size, dtype=np.float32)
+        hit = row >= 0
+        loss[hit] = _losses(elt, row[hit], stream(seed, Purpose.SEVERITY, loss_set, view, block))
+        parts.append(loss[part.ptr[low] :])
+    return np.concatenate(parts)
+
+
+def _cut(line: Occurrence) -> Iterator[tuple[Occurrence, int, int]]:
+    """A time line from year 0 on in blocks of years, as `_blocks` has them."""
+    for block in range(-(-(line.ptr.size - 1) // BLOCK_YEARS)):
+        ptr = line.ptr[block * BLOCK_YEARS : (block + 1) * BLOCK_YEARS + 1]
+        yield Occurrence(ptr - ptr[0], line.event_row[ptr[0] : ptr[-1]], line.day[ptr[0] : ptr[-1]]), 0, block
+
+
+def simulate(
+    elt: Elt, years: int | range, *, seed: int, loss_set: int = 0, views: int = 1, dispersion: float = 0.0
+) -> Yelt:
+    """`views` x `years` years of losses of `elt`: one time line of its own, its losses sampled anew in each view.
+
+    View v owns the v-th `years` years, with the same events on the same days. The streams hang on (`seed`,
+    purpose, `loss_set`, view) and the block of years alone, so whoever simulates a loss set sees the same
+    losses, and any range of years is what it is among all.
     """
     if views < 1:
         raise ModelError(f"views must be a whole number >= 1; got {views}")
-    line = occurrence(elt.rate, years, stream(seed, Purpose.OCCURRENCE, loss_set), dispersion)
+    events = EventSet(loss_set, elt.event_id, elt.rate, dispersion)
+    blocks = list(_blocks(events, years, seed, Purpose.OCCURRENCE))
+    line = _joined([line.since(low) for line, low, _ in blocks])
     losses = [
-        sample_losses(elt.mean, elt.sd, elt.exposure, line.event_row, stream(seed, Purpose.SEVERITY, loss_set, v))
-        for v in range(views)
+        _losses(elt, line.event_row, stream(seed, Purpose.SEVERITY, loss_set, view, block))[line.ptr[low] :]
+        for view in range(views)
+        for line, low, block in blocks
     ]
     counts = np.tile(np.diff(line.ptr), views)
     ptr = np.r_[0, np.cumsum(counts)].astype(np.int64)
     return Yelt(ptr, np.tile(elt.event_id[line.event_row], views), np.tile(line.day, views), np.concatenate(losses))
+
+
+def _losses(elt: Elt, event_row: I4, rng: np.random.Generator) -> F4:
+    return sample_losses(elt.mean, elt.sd, elt.exposure, event_row, rng)
+
+
+def _blocks(events: EventSet, years: int | range, seed: int, purpose: Purpose) -> Iterator[tuple[Occurrence, int, int]]:
+    """Of each block of years that is asked for: its occurrences up to the last year of interest, the first such
+    year, its number."""
+    wanted = years if isinstance(years, range) else range(years)
+    if not (wanted.step == 1 and 0 <= wanted.start < wanted.stop):
+        raise ModelError(f"years must be a whole number >= 1, or a range of years from 0 on; got {years}")
+    table, mean = alias_table(events.rate), float(np.sum(events.rate))
+    if not (np.isfinite(events.dispersion) and events.dispersion >= 0):
+        raise ModelError(f"dispersion must be finite and >= 0 (0 is Poisson); got {events.dispersion}")
+    for block in range(wanted.start // BLOCK_YEARS, (wanted.stop - 1) // BLOCK_YEARS + 1):
+        first = block * BLOCK_YEARS
+        low, high = max(wanted.start - first, 0), min(wanted.stop - first, BLOCK_YEARS)
+        rng = stream(seed, purpose, events.set_id, block)
+        yield _occurrence(table, mean, high, rng, events.dispersion), low, block
+
+
+def _joined(lines: Sequence[Occurrence]) -> Occurrence:
+    counts = np.concatenate([np.diff(line.ptr) for line in lines])
+    ptr = np.r_[0, np.cumsum(counts)].astype(np.int64)
+    return Occurrence(ptr, np.concatenate([x.event_row for x in lines]), np.concatenate([x.day for x in lines]))

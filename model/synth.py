@@ -50,17 +50,19 @@ def loss_sets(n: int, seed: int) -> dict[int, Elt]:
     if n < 1:
         raise ModelError(f"a portfolio needs at least one loss set; got {n}")
     base = piwind.elt()
-    return {i: _mixed(base, stream(seed, Purpose.LOSS_SETS, i)) for i in range(1, n + 1)}
+    return {i: mixed(base, stream(seed, Purpose.LOSS_SETS, i)) for i in range(1, n + 1)}
 
 
-def _mixed(base: Elt, rng: np.random.Generator) -> Elt:
+def mixed(base: Elt, rng: np.random.Generator, frequency: float | None = None) -> Elt:
+    """A region and line of business as `loss_sets` describes, of a random frequency or this one."""
     other = rng.permutation(base.mean.size)
-    w, frequency = rng.uniform(0.5, 1.0), rng.uniform(2.0, 6.0)
+    w, drawn = rng.uniform(0.5, 1.0), rng.uniform(2.0, 6.0)
     size = 10 ** rng.uniform(7.3, 9.3) / float(base.exposure.max())
     mean = w * base.mean + (1 - w) * base.mean[other]
     sd = np.hypot(w * base.sd, (1 - w) * base.sd[other])
     exposure = w * base.exposure + (1 - w) * base.exposure[other]
-    return Elt(base.event_id, frequency * base.rate, mean, sd, exposure).scaled(size)
+    rate = (drawn if frequency is None else frequency) * base.rate
+    return Elt(base.event_id, rate, mean, sd, exposure).scaled(size)
 
 
 def portfolio(n_deals: int, seed: int = 0, *, n_loss_sets: int = 24) -> Portfolio:
@@ -71,11 +73,12 @@ def portfolio(n_deals: int, seed: int = 0, *, n_loss_sets: int = 24) -> Portfoli
     if n_deals < 1:
         raise ModelError(f"a portfolio needs at least one deal; got {n_deals}")
     sets = loss_sets(n_loss_sets, seed)
-    deals = tuple(_deal(i, sets, stream(seed, Purpose.DEALS, i)) for i in range(1, n_deals + 1))
+    deals = tuple(synthetic_deal(i, sets, stream(seed, Purpose.DEALS, i)) for i in range(1, n_deals + 1))
     return Portfolio(deals, sets)
 
 
-def _deal(deal_id: int, sets: Mapping[int, Elt], rng: np.random.Generator) -> Deal:
+def synthetic_deal(deal_id: int, sets: Mapping[int, Elt], rng: np.random.Generator) -> Deal:
+    """An excess-of-loss programme on 1-4 of the loss sets, in one of the currencies."""
     currency = str(rng.choice(list(FX), p=_MARKET))
     covered = np.sort(rng.choice(list(sets), size=min(int(rng.integers(1, 5)), len(sets)), replace=False))
     subject = tuple((int(s), round(float(rng.uniform(0.02, 0.4)), 3)) for s in covered)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.errors import ModelError
@@ -52,6 +53,14 @@ def validate(table: pa.Table, kind: Kind) -> pa.Table:
     is negative or not finite, or rows out of order or (where the order is a key) repeated; it names column
     and row.
     """
+    table = _columns(table, kind)
+    if kind in _SORTED_BY:
+        _check_order(table, _SORTED_BY[kind], kind)
+    return table
+
+
+def _columns(table: pa.Table, kind: Kind) -> pa.Table:
+    """The columns of `kind`, checked one by one."""
     if kind not in SCHEMAS:
         raise ModelError(f"unknown kind of table {kind!r}; choose from {', '.join(SCHEMAS)}")
     schema = SCHEMAS[kind]
@@ -64,8 +73,6 @@ def validate(table: pa.Table, kind: Kind) -> pa.Table:
         raise ModelError(f"a table of kind {kind!r} has columns of the wrong type: {e}") from e
     for field in schema:
         _check_column(table[field.name], field, kind)
-    if kind in _SORTED_BY:
-        _check_order(table, _SORTED_BY[kind], kind)
     return table
 
 
@@ -73,23 +80,25 @@ def _check_column(column: pa.ChunkedArray, field: pa.Field, kind: Kind) -> None:
     if column.null_count:
         row = column.is_null().to_numpy().argmax()
         raise ModelError(f"{kind} row {row}: {field.name} is missing; fill it or drop the row")
-    if pa.types.is_floating(field.type):
+    if pa.types.is_floating(field.type) and len(column):
         values = column.to_numpy()
-        ok = np.isfinite(values) & (values >= 0)
-        if not ok.all():
-            row = int(np.argmin(ok))
+        unlimited = kind == "deals" and field.name == "Limit"  # an aggregate cover has no limit for an event
+        if not (values.min() >= 0 and (values.max() < np.inf or unlimited)):
+            row = int(np.argmin(np.isfinite(values) & (values >= 0)))
             raise ModelError(f"{kind} row {row}: {field.name} must be finite and >= 0; got {values[row]}")
 
 
 def _check_order(table: pa.Table, keys: tuple[str, ...], kind: Kind) -> None:
-    sign = np.zeros(max(table.num_rows - 1, 0), dtype=np.int64)
-    for name in reversed(keys):
-        step = np.sign(np.diff(table[name].to_numpy().astype(np.int64)))
-        sign = np.where(step, step, sign)
-    bad = sign <= 0 if kind in _UNIQUE else sign < 0
+    before = np.zeros(max(table.num_rows - 1, 0), dtype=np.bool_)
+    equal = ~before
+    for name in keys:
+        column = table[name].to_numpy()
+        before |= equal & (column[1:] < column[:-1])
+        equal &= column[1:] == column[:-1]
+    bad = before | equal if kind in _UNIQUE else before
     if bad.any():
         row = int(np.argmax(bad)) + 1
-        what = "repeats" if sign[row - 1] == 0 else "comes before"
+        what = "repeats" if equal[row - 1] else "comes before"
         raise ModelError(f"{kind} row {row} {what} its predecessor: sort by {', '.join(keys)} and merge repeated rows")
 
 
@@ -130,14 +139,44 @@ def elt_from_table(table: pa.Table) -> Elt:
 
 
 def yelt_table(yelt: Yelt, summary_id: int = 1) -> pa.Table:
-    """`yelt` as a table of kind "yelt"."""
-    ids = np.full(yelt.loss.size, summary_id, dtype=np.int32)
-    columns = [yelt.year() + np.int32(1), yelt.event_id, yelt.day, ids, yelt.loss.astype(np.float32)]
+    """`yelt` as a table of kind "yelt"; an event that occurs twice on one day is one row with both losses."""
+    year, keep, loss = yelt.year(), np.ones(yelt.loss.size, dtype=np.bool_), yelt.loss.astype(np.float32)
+    order = np.lexsort((yelt.event_id, yelt.day, year))
+    twice = np.ones(max(order.size - 1, 0), dtype=np.bool_)
+    for column in (yelt.event_id, yelt.day, year):
+        twice &= np.diff(column[order]) == 0
+    for at in np.flatnonzero(twice)[::-1]:  # from the last, so that of three the first has all
+        loss[order[at]] += loss[order[at + 1]]
+        keep[order[at + 1]] = False
+    ids = np.full(int(keep.sum()), summary_id, dtype=np.int32)
+    columns = [(year + np.int32(1))[keep], yelt.event_id[keep], yelt.day[keep], ids, loss[keep]]
     return pa.table(columns, schema=SCHEMAS["yelt"])
 
 
 def yelt_from_table(table: pa.Table, *, years: int) -> Yelt:
     """The `Yelt` over `years` periods of a table of kind "yelt" holding one SummaryId."""
-    table = validate(table, "yelt")
+    table = _columns(table, "yelt")  # rows of one summary are put into order, or refused, below
+    if table.num_rows and (ids := pc.min_max(table["SummaryId"]).as_py())["min"] != ids["max"]:
+        raise ModelError(
+            f"a table of one loss set is needed; this has SummaryId {ids['min']} to {ids['max']}: filter it"
+        )
     period, event, day, loss = (table[c].to_numpy() for c in ("Period", "EventId", "Day", "Loss"))
     return Yelt.from_rows(period, event, day, loss, years=years)
+
+
+def read_yelt(path: str | Path, *, years: int) -> Yelt:
+    """The `Yelt` over `years` periods that a Parquet file of kind "yelt" holds for one SummaryId, checked once."""
+    return yelt_from_table(pq.read_table(path), years=years)
+
+
+def elt_from_events(table: pa.Table) -> Elt:
+    """The `Elt` of a table of event_id, rate, mean, sd and exposure, as a hazard model gives it, in any order of rows.
+
+    Raises ModelError naming a missing column, or the event that is wrong or stands twice.
+    """
+    names = ("event_id", "rate", "mean", "sd", "exposure")
+    if missing := [name for name in names if name not in table.column_names]:
+        raise ModelError(f"a table of event losses lacks the columns {missing}; it has {table.column_names}")
+    event, *amounts = (table[name].to_numpy() for name in names)
+    order = np.argsort(event, kind="stable")
+    return Elt(event[order].astype(np.int32), *(amount[order].astype(np.float64) for amount in amounts))

@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import ROOT
+from benchmarks.model_pricing import Model
 from benchmarks.peers import Fnmap, System
 from benchmarks.plan_scale import Plan
 from benchmarks.question import WrongAnswer
 from benchmarks.resume import ResumedMap
+from benchmarks.rollup import Rollup
 from benchmarks.table import QUESTIONS, load
 
 pytestmark = pytest.mark.skipif(
@@ -67,6 +70,20 @@ class Mixed(ResumedMap):
         return super().results(run)[::-1]
 
 
+class Dearer(Model):
+    """A deal with a layer too few."""
+
+    def asked(self, path, deal, yelt):
+        return super().asked(path, replace(deal, layers=deal.layers[1:]), yelt)
+
+
+class Swapped(Rollup):
+    """Deals with the prices of others."""
+
+    def reports(self, run):
+        return super().reports(run)[::-1]
+
+
 def measured(system, question):
     figures = {}
     for part in question.parts:
@@ -94,9 +111,10 @@ def test_a_toy_run_keeps_a_row_for_each_system(name, tmp_path):
     assert all(row["versions"]["fnmap"] and row["python"] and row["cores"] for row in rows)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in QUESTIONS if name not in ("killed_worker", "plan_scale", "resume", "forecast")]
-)
+OWN = ("killed_worker", "plan_scale", "resume", "forecast", "model_pricing", "rollup")  # of systems of their own
+
+
+@pytest.mark.parametrize("name", [name for name in QUESTIONS if name not in OWN])
 def test_a_wrong_answer_is_noticed(name):
     with pytest.raises(WrongAnswer):
         measured(Wrong(1), load(name))
@@ -115,3 +133,13 @@ def test_a_plan_of_which_some_is_left_is_noticed():
 def test_results_in_the_wrong_place_are_noticed_when_the_driver_was_killed():
     with pytest.raises(WrongAnswer):
         measured(Mixed(2), load("resume"))
+
+
+def test_another_price_is_noticed():
+    with pytest.raises(WrongAnswer):
+        measured(Dearer(1), load("model_pricing"))
+
+
+def test_prices_of_other_deals_are_noticed():
+    with pytest.raises(WrongAnswer):
+        measured(Swapped(1), load("rollup"))

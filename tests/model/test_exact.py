@@ -9,7 +9,8 @@ from model.errors import ModelError
 from model.exact import compound_poisson_fft, discretise, sundt_premium
 from model.losses import Yelt
 from model.pricing import Loads, technical_premium
-from model.terms import Layer, Programme, apply
+from model.recoveries import apply
+from model.terms import Layer, Programme
 
 LAM, ALPHA, THRESHOLD = 0.8, 1.2, 20.0
 LAYER = Layer(limit=10.0, attachment=25.0, reinst=(1.0, 0.5), premium=1.0)

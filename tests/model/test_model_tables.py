@@ -7,6 +7,7 @@ import pytest
 
 from model import piwind, tables
 from model.errors import ModelError
+from model.losses import Yelt
 from model.simulate import simulate
 
 
@@ -79,3 +80,30 @@ def test_repeated_keys_and_unknown_kinds_are_refused():
 
 def test_an_empty_table_is_valid():
     assert tables.validate(tables.SCHEMAS["ylt"].empty_table(), "ylt").num_rows == 0
+
+
+def test_event_losses_of_a_hazard_model_come_in_any_order():
+    columns = {"event_id": [7, 3], "rate": [0.1, 0.2], "mean": [5.0, 6.0], "sd": [1.0, 2.0], "exposure": [9.0, 8.0]}
+    elt = tables.elt_from_events(pa.table(columns))
+    assert elt.event_id.tolist() == [3, 7]
+    assert elt.mean.tolist() == [6.0, 5.0]
+    with pytest.raises(ModelError, match=r"row 1 \(event 3\): event_id must ascend without duplicates"):
+        tables.elt_from_events(pa.table(columns | {"event_id": [3, 3]}))
+    with pytest.raises(ModelError, match=r"row 0 \(event 3\): mean must be a finite number >= 0; got -1"):
+        tables.elt_from_events(pa.table(columns | {"mean": [5.0, -1.0]}))
+    with pytest.raises(ModelError, match=r"lacks the columns \['sd'\]"):
+        tables.elt_from_events(pa.table(columns).drop_columns("sd"))
+    with pytest.raises(ModelError, match="no events"):
+        tables.elt_from_events(pa.table(columns).slice(0, 0))
+
+
+def test_a_table_of_several_loss_sets_is_no_table_of_one():
+    with pytest.raises(ModelError, match="this has SummaryId 1 to 2: filter it"):
+        tables.yelt_from_table(yelt_rows(SummaryId=[1, 1, 2]), years=2)
+
+
+def test_an_event_that_occurs_twice_on_a_day_is_written_once_with_both_losses():
+    twice = Yelt(*(np.array(x) for x in ([0, 4], [5, 6, 5, 5], [3, 3, 3, 3])), np.array([1.0, 2.0, 4.0, 8.0]))
+    back = tables.yelt_from_table(tables.yelt_table(twice), years=1)
+    assert back.event_id.tolist() == [5, 6]
+    assert back.loss.tolist() == [13.0, 2.0]

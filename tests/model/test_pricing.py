@@ -122,6 +122,8 @@ def test_what_is_unknown_is_named_with_the_deal():
         price_deal(deal(currency="XAU"), loss_sets=sets, fx=FX)
     with pytest.raises(ModelError, match="deal 17, loss set 1: years must be"):
         price_deal(deal(), loss_sets=sets, years=0)
+    with pytest.raises(ModelError, match=r"deal 17, layer 1 \(1 xs 5e\+09\) attaches above .* interchanged"):
+        price_deal(deal(layers=(Layer(limit=1.0, attachment=5e9),)), loss_sets=sets)
     with pytest.raises(ModelError, match="deal 17: stage 1 cedes more of event"):
         price_deal(deal(inuring=(QuotaShare(ceded=0.7), QuotaShare(ceded=0.7))), loss_sets=sets)
 

@@ -147,4 +147,5 @@ def test_negative_seeds_and_no_views_are_refused(elt):
 
 
 def test_the_purposes_of_streams_never_change_their_numbers():
-    assert {p.name: int(p) for p in Purpose} == {"OCCURRENCE": 1, "SEVERITY": 2, "LOSS_SETS": 3, "DEALS": 4}
+    known = {"OCCURRENCE": 1, "SEVERITY": 2, "LOSS_SETS": 3, "DEALS": 4, "EVENT_SET": 5, "BOOK": 6}
+    assert {p.name: int(p) for p in Purpose} == known

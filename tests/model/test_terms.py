@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from model.errors import ModelError
 from model.losses import Yelt
-from model.terms import INF, Layer, Programme, QuotaShare, StopLoss, apply
+from model.recoveries import apply
+from model.terms import INF, Layer, Programme, QuotaShare, StopLoss
 
 EVENTS = Yelt.from_years([[15.0, 42.0, 25.0], []], days=[[73, 146, 219], []])
 
