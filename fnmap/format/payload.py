@@ -182,6 +182,9 @@ class Plain:
         """None if there is a value that might fail to travel."""
         if isinstance(values, range):
             return cls(values)
+        if len(values) <= SLICE:
+            whole = plain_pickle(values if type(values) is list else list(values))
+            return None if whole is None else cls(values, (whole,))
         slices, ahead = list[bytes](), 0
         for at in range(0, len(values), SLICE):
             if ahead > AHEAD_BYTES:
@@ -195,6 +198,8 @@ class Plain:
 
     def encode(self, positions: Sequence[int]) -> Values:
         """The values at these positions."""
+        if len(self._slices) == 1 and len(positions) == len(self._values) and isinstance(positions, range):
+            return Values(self._slices[0], len(positions))
         if not isinstance(positions, range) or positions.step != 1:
             return Values.of_plain([self._values[at] for at in positions])
         a, b = positions.start, positions.stop
