@@ -15,7 +15,6 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Protocol
 
@@ -136,11 +135,10 @@ def _opened(frames: Sequence[Frame], open_ref: Open) -> list[Buffer]:
     return [open_ref(f.key) if isinstance(f, Ref) else f for f in frames]
 
 
-_SCALARS = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _STANDARD = frozenset({"datetime", "decimal", "fractions", "uuid"})  # their classes load everywhere
 _NAMED = (type, FunctionType, BuiltinFunctionType)  # pickled by name, as part of a standard value
 SLICE = 8192  # values that are pickled together ahead of time
-AHEAD_BYTES = 64 << 20  # of pickles that are made ahead; larger inputs are pickled as their chunks leave
+AHEAD_BYTES = 64 << 20  # of pickles that are kept ahead; of more, the pickles are made once more as chunks leave
 
 
 class _Foreign(Exception):
@@ -187,12 +185,11 @@ class Plain:
             return None if whole is None else cls(values, (whole,))
         slices, ahead = list[bytes](), 0
         for at in range(0, len(values), SLICE):
-            if ahead > AHEAD_BYTES:
-                return cls(values, slices) if is_plain(values[at:]) else None
             body = plain_pickle(list(values[at : at + SLICE]))
             if body is None:
                 return None
-            slices.append(body)
+            if ahead <= AHEAD_BYTES:
+                slices.append(body)
             ahead += len(body)
         return cls(values, slices)
 
@@ -211,22 +208,6 @@ class Plain:
         between = (a, first * SLICE), (end * SLICE, b)
         head, tail = (pickle.dumps(self._values[x:y], 5) if x < y else b"" for x, y in between)
         return Values(b"".join([head, *self._slices[first:end], tail]), b - a)
-
-
-def is_plain(values: Sequence[Any], depth: int = 3) -> bool:
-    """Is every value of built-in or standard types all the way down? Looks at types only, at C speed."""
-    kinds = set(map(type, values)) - _SCALARS
-    nested = kinds & {tuple, list, dict}
-    if any(kind.__module__ not in _STANDARD for kind in kinds - nested) or (nested and not depth):
-        return False
-    for kind in nested:
-        whole: list[Any] = [v for v in values if type(v) is kind]
-        inner = list(chain.from_iterable(whole))  # of dicts, the keys
-        if kind is dict:
-            inner += chain.from_iterable(d.values() for d in whole)
-        if not is_plain(inner, depth - 1):
-            return False
-    return True
 
 
 class NotDumped(Exception):
