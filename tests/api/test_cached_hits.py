@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from small_plan import make_plan, square
 
 import fnmap
 from fnmap.format import keys
@@ -18,16 +19,6 @@ def path(tmp_path):
 
 def open_session(path):
     return fnmap.Session(on="inline", store=path)
-
-
-def square(x):
-    return x * x
-
-
-def make_plan(n=10):
-    with fnmap.plan("p") as p:
-        p.reduce(sum, p.map(square, range(n)), fan_in=4)
-    return p
 
 
 def as_elsewhere(path, name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from small_plan import make_plan, square
 
 import fnmap
 from fnmap.errors import RunBusy, RunError, RunTakenOver, UsageError
@@ -32,16 +33,6 @@ with fnmap.Session(workers=2, store=store) as session:
 def kept(tmp_path):
     with fnmap.Session(workers=2, store=tmp_path / "store") as session:
         yield session
-
-
-def square(x):
-    return x * x
-
-
-def make_plan(n=10):
-    with fnmap.plan("p") as p:
-        p.reduce(sum, p.map(square, range(n)), fan_in=4)
-    return p
 
 
 def test_a_named_run_of_a_plan_is_kept(kept, tmp_path):
