@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
 from fnmap.errors import DeployError, NotPicklable
+from fnmap.storage.aws_profile import of_profile
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 NO_CREDENTIALS = (
@@ -47,7 +48,7 @@ def credentials() -> Provider:
     """Gives the credentials that hold now: of the environment, else whatever botocore finds, renewed as it expires."""
     if os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY"):
         return _of_environment
-    found = _of_botocore(lambda session: session.get_credentials())
+    found = of_profile(lambda session: session.get_credentials(), DeployError)
     if found is None:
         raise DeployError(NO_CREDENTIALS)
 
@@ -61,7 +62,7 @@ def credentials() -> Provider:
 def region() -> str:
     """The region that this process works in. Raises DeployError if nothing says so."""
     said = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    said = said or _of_botocore(lambda session: session.get_config_variable("region"))
+    said = said or of_profile(lambda session: session.get_config_variable("region"), DeployError)
     if not said:
         raise DeployError("no AWS region is given: set AWS_REGION, or run `aws configure set region eu-west-1`")
     return str(said)
@@ -124,16 +125,3 @@ def _key(secret: str, day: str, region: str, service: str) -> bytes:
 def _of_environment() -> Credentials:
     env = os.environ
     return Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None)
-
-
-def _of_botocore(ask: Callable[[Any], Any]) -> Any:
-    """What its profiles, single sign-on or the role of a machine say; None where it is not installed."""
-    try:
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped, unused-ignore]
-        from botocore.session import Session  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        return None
-    try:
-        return ask(Session())
-    except BotoCoreError as error:
-        raise DeployError(f"the AWS profile cannot be used: {error}; `aws configure list` shows it") from error

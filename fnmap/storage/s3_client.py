@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from fnmap.errors import NoCredentials, UsageError
+from fnmap.storage.aws_profile import of_profile
 
 if TYPE_CHECKING:
     from obstore.store import S3Store as Client
@@ -49,7 +49,7 @@ def endpoint_of_environment() -> str | None:
 def region_of_environment() -> str:
     """The region that the process works in."""
     said = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return said or _of_profile(lambda session: session.get_config_variable("region")) or "us-east-1"
+    return said or of_profile(lambda session: session.get_config_variable("region"), NoCredentials) or "us-east-1"
 
 
 def client(place: Place, use: Use) -> Client:
@@ -104,7 +104,7 @@ def _credentials(keys: tuple[str | None, ...]) -> dict[str, Any]:
         return {"access_key_id": access, "secret_access_key": secret, **({"session_token": token} if token else {})}
     if any(map(os.environ.get, _ROLES)) or os.environ.get("AWS_SKIP_SIGNATURE"):
         return {}
-    found = _of_profile(lambda session: session.get_credentials())
+    found = of_profile(lambda session: session.get_credentials(), NoCredentials)
     if found is None:
         raise NoCredentials(
             "there are no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run"
@@ -121,16 +121,3 @@ def _credentials(keys: tuple[str | None, ...]) -> dict[str, Any]:
 
     provide()  # a profile that cannot be had says so here
     return {"credential_provider": provide}
-
-
-def _of_profile(ask: Callable[[Any], Any]) -> Any:
-    """What botocore knows: profiles, single sign-on, the role of a machine. None where it is not installed."""
-    try:
-        from botocore.exceptions import BotoCoreError
-        from botocore.session import Session
-    except ImportError:
-        return None
-    try:
-        return ask(Session())
-    except BotoCoreError as error:
-        raise NoCredentials(f"the AWS profile cannot be used: {error}; `aws configure list` shows it") from error
