@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fnmap.errors import RunBusy, RunCancelled, RunError, RunTakenOver, StoreError
 from fnmap.format.call import Failure, Report
 from fnmap.observe.events import Event, Listener, RunEnded, RunProgressed
+from fnmap.observe.report import Tally
 from fnmap.planning.policy import Tolerate, stream_limit
 from fnmap.planning.schedule import Schedule, State
 from fnmap.results import Results
@@ -51,7 +52,7 @@ class Ledger:
     def __init__(self, session: Session, run_id: str, function: str, errors: Errors) -> None:
         self.session, self.run_id, self.errors = session, run_id, errors
         self.results = Results(function)
-        self.reports: list[Report] = []
+        self.tally = Tally()
         self.ended = False
         self.cancelled = False
         self.error: BaseException | None = None  # why the run as a whole could not go on
@@ -252,9 +253,7 @@ class Ledger:
 
     def arrived(self, part: Part, report: Report) -> None:
         self.put_stored(part)
-        report.values = None  # the part has them
-        if self.stream is None:
-            self.reports.append(report)
+        self.tally.add(report)
         self._changed.notify_all()
 
     def failed(self, task: int, failure: Failure) -> None:

@@ -229,9 +229,7 @@ class Run(Awaited):
 
     def report(self) -> dict[str, Any]:
         """A summary: tasks, calls, seconds in the function and around it, workers."""
-        from fnmap.observe.report import summary
-
-        return {**summary(self.status, self.ledger.reports), "cached": self.ledger.hits}
+        return {**self.ledger.tally.summary(self.status), "cached": self.ledger.hits}
 
     def __reduce__(self) -> NoReturn:
         raise NotPicklable("a Run cannot be sent to or from a worker: send list(run), or map over the run")

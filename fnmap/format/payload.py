@@ -185,7 +185,8 @@ class Plain:
             return None if whole is None else cls(values, (whole,))
         slices, ahead = list[bytes](), 0
         for at in range(0, len(values), SLICE):
-            body = plain_pickle(list(values[at : at + SLICE]))
+            some = values[at : at + SLICE]
+            body = plain_pickle(some if type(some) is list else list(some))
             if body is None:
                 return None
             if ahead <= AHEAD_BYTES:

@@ -11,20 +11,35 @@ if TYPE_CHECKING:
     from fnmap.run import Status
 
 
-def summary(status: Status, reports: list[Report]) -> dict[str, Any]:
-    """Tasks by state; calls and workers; seconds in the function (`run_s`), loading it and its items
-    (`fetch_s`), and encoding and committing results (`commit_s`); seconds of the slowest task (`longest_s`)."""
-    stats = [report.stats for report in reports]
-    return {
-        "state": status.state,
-        "total": status.total,
-        "done": status.done,
-        "failed": status.failed,
-        "calls": len(reports),
-        "workers": len({s["pid"] for s in stats if "pid" in s}),
-        **{name: sum(s.get(name, 0.0) for s in stats) for name in ("fetch_s", "run_s", "commit_s")},
-        "longest_s": max((s / n for r in reports for n, s in r.laps if n), default=0.0),
-    }
+class Tally:
+    """What the calls of a run took, all together."""
+
+    def __init__(self) -> None:
+        self.calls, self.longest_s = 0, 0.0
+        self._workers, self._seconds = set[int](), dict.fromkeys(("fetch_s", "run_s", "commit_s"), 0.0)
+
+    def add(self, report: Report) -> None:
+        """Take in the report of a call."""
+        self.calls += 1
+        self.longest_s = max([self.longest_s, *(seconds / tasks for tasks, seconds in report.laps if tasks)])
+        if "pid" in report.stats:
+            self._workers.add(report.stats["pid"])
+        for name in self._seconds:
+            self._seconds[name] += report.stats.get(name, 0.0)
+
+    def summary(self, status: Status) -> dict[str, Any]:
+        """Tasks by state; calls and workers; seconds in the function (`run_s`), loading it and its items
+        (`fetch_s`), and encoding and committing results (`commit_s`); seconds of the slowest task (`longest_s`)."""
+        return {
+            "state": status.state,
+            "total": status.total,
+            "done": status.done,
+            "failed": status.failed,
+            "calls": self.calls,
+            "workers": len(self._workers),
+            **self._seconds,
+            "longest_s": self.longest_s,
+        }
 
 
 def stages_as_html(run_id: str, stages: Mapping[str, Status]) -> str:
