@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fnmap.storage.base import Parallel, Store
+from fnmap.storage.base import Store, is_parallel
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +19,7 @@ class Ahead:
     """Of one reader. In a store that answers at once it does nothing."""
 
     def __init__(self, results: Results, store: Store | None) -> None:
-        self._results, self._store, self._far = results, store, isinstance(store, Parallel)
+        self._results, self._store, self._far = results, store, is_parallel(store)
         self._order: list[str] = []
         self._place: dict[str, int] = {}
         self._coming: dict[str, Future[Any]] = {}

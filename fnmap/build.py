@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fnmap.awaited import all_arrived, any_among, any_awaited, items_arrived
-from fnmap.compute.base import Far
+from fnmap.compute.base import is_far
 from fnmap.errors import NotCallable, NotPicklable, UsageError
 from fnmap.format.call import Form, Job
 from fnmap.format.levels import Levels, levels
@@ -98,7 +98,7 @@ def _new_job(
     made_of = digest, form, retry_on, timeout_s, heard, options.results or session.results
     key = hashlib.blake2b(pickle.dumps(made_of), digest_size=16).hexdigest()
     job = Job(key, frames, form, retry_on, timeout_s, heard, session.scratch)
-    if isinstance(session.compute, Far):
+    if is_far(session.compute):
         session.compute.check(job)
     return job
 

@@ -143,6 +143,8 @@ class Driver:
         if stage.over and not stage.sink.brief and (party := stage.party) is not None and party.is_over():
             with self.lock:
                 self._board.remove(party)
+                if stage.links is None:
+                    stage.party = None
 
     @staticmethod
     def _bound(stage: Stage) -> list[Stage]:

@@ -147,6 +147,7 @@ class Ledger:
         """Take up a run that has ended: what failed is tried again. Of a plan, its links `resume` the schedules."""
         with self.session.lock:
             stage.reopen()
+            stage.hold(self)
             self._stage, self.attached = stage, None
             self.results.failures.clear()
             self.results.skipped.clear()
@@ -306,6 +307,8 @@ class Ledger:
                 if self.durable is not None:
                     self.durable.live = None
                 self._changed.notify_all()
+                if self.ended and self._stage is not None and self._stage.links is None:
+                    self._stage.rest()
 
     def _end_durably(self, durable: Durable, status: Status) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -134,7 +135,8 @@ class Stage:
         keeper: Keeper | None = None,
         feed: Feed | None = None,
     ) -> None:
-        self.run_id, self.schedule, self.source, self.job, self.sink = run_id, schedule, source, job, sink
+        self.run_id, self.schedule, self.source, self.job = run_id, schedule, source, job
+        self.hold(sink)
         self.error: BaseException | None = None
         self.over = self.stopped = False
         self.running: dict[tuple[int, int], tuple[Call, Future[Report]]] = {}  # by chunk and attempt
@@ -142,6 +144,21 @@ class Stage:
         self._doubtful: list[Chunk] = []  # the store failed, so it is not known if they are committed
         self.links: Links | None = None
         self.party: Party | None = None  # of its session's board
+
+    @property
+    def sink(self) -> Sink:
+        """Who holds the results."""
+        return self._sink() or NOBODY
+
+    def hold(self, sink: Sink) -> None:
+        """Results go there, and it lives as long as this stage."""
+        self._held: Sink | None = sink
+        self._sink = weakref.ref(sink)
+
+    def rest(self) -> None:
+        """It is over, and all is told. Its sink, which may take it up again, holds it; were it to hold its sink in its
+        turn, all results of the run would wait for the garbage collector."""
+        self._held = None
 
     def call(self, chunk: Chunk, *, payload_bytes: int, budget_s: float | None) -> Call:
         """What to send for this chunk."""
@@ -329,3 +346,21 @@ class Stage:
     def counts(self) -> dict[State, int]:
         """How many tasks are in each state."""
         return {state: self.schedule.count(state) for state in State}
+
+
+class _Nobody:
+    """The sink of a stage whose run is gone: a call that comes back late is of no use to anybody."""
+
+    brief = True
+
+    def arrived(self, part: Part, report: Report) -> None: ...
+    def failed(self, task: int, failure: Failure) -> None: ...
+    def skipped(self, task: int) -> None: ...
+    def end(self, error: BaseException | None) -> None: ...
+    def tell(self) -> None: ...
+    def finish(self) -> None: ...
+    def gives_up(self) -> bool:
+        return True
+
+
+NOBODY = _Nobody()

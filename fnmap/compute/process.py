@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from fnmap.compute.child import CALL, FRAME, WORLD, send
 from fnmap.format.call import Call, Job, Report
-from fnmap.format.payload import Buffer, Ref
+from fnmap.format.payload import Buffer, Ref, nbytes
 from fnmap.storage.scratch import sweep_folders
 
 PIPE_BYTES = 1 << 20  # what Linux lets anyone ask for; a message that fits never blocks its writer
@@ -47,14 +48,16 @@ def pipe_bytes(fd: int) -> int:
 class Process:
     """A worker interpreter with its pipes.
 
-    `future` and `call` are of the call that it runs, None when it is idle; `number` counts its calls, as
-    the worker does on the status page.
+    `future` and `call` are of the call that it runs, None when it is idle; `next` lies in its pipe meanwhile.
+    `number` counts its calls, as the worker does on the status page.
     """
 
     def __init__(self, slot: int, page_fd: int, env: Mapping[str, str]) -> None:
         self.slot, self.number = slot, 0
         self.future: Future[Report] | None = None
         self.call: Call | None = None
+        self.next: tuple[Call, Future[Report] | None] | None = None
+        self.began, self._written = 0.0, 0  # when the call was sent or its turn came; bytes of the latest message
         self.killed_for: BaseException | None = None
         self.tail: deque[str] = deque(maxlen=OUTPUT_TAIL_LINES)
         self.served = 0
@@ -89,10 +92,32 @@ class Process:
 
     def send(self, call: Call, future: Future[Report]) -> None:
         """Hand over a call. The worker is idle, hence its pipe is empty and the message fits."""
-        self.call, self.future, self.number = call, future, self.number + 1
+        self.call, self.future, self.number, self.began = call, future, self.number + 1, time.monotonic()
         self._follow()
         fresh = call.job.key not in self._jobs
-        message = call.to_message(with_job=fresh, forget=self._remember(call.job))
+        self._write(call.to_message(with_job=fresh, forget=self._remember(call.job)))
+
+    def send_ahead(self, call: Call, future: Future[Report]) -> bool:
+        """Lay a call into the pipe, for when the worker has answered the one before. False if that might block."""
+        if call.job.key not in self._jobs or surroundings() != self._world:
+            return False
+        message = call.to_message(with_job=False)
+        if sum(map(nbytes, message)) + self._written > self.room // 2:
+            return False
+        self.next = call, future
+        self._write(message)
+        return True
+
+    def advance(self) -> None:
+        """The call is answered: the next one runs."""
+        self.began = time.monotonic()
+        if self.next is None:
+            self.future = self.call = None
+        else:
+            (self.call, self.future), self.next, self.number = self.next, None, self.number + 1
+
+    def _write(self, message: list[Buffer]) -> None:
+        self._written = sum(map(nbytes, message))
         with contextlib.suppress(BrokenPipeError):  # it died just now, and that is noticed by its pidfd
             send(self._calls, CALL, message)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from fnmap.errors import Damaged, MissingKey
 from fnmap.format.parameters import arguments
 from fnmap.format.payload import Values
-from fnmap.storage.base import Parallel, Store
+from fnmap.storage.base import Store, is_parallel
 from fnmap.storage.many import for_each
 
 Columns = str | tuple[str, ...] | None  # one column, a table of some, or the whole result
@@ -117,7 +117,7 @@ class _Parts(dict[int, Any]):
 
     def fetch(self, parts: Iterable[int]) -> None:
         """Of a store that is far away, read those that are not here yet all at once."""
-        if isinstance(self._inputs.store, Parallel):
+        if is_parallel(self._inputs.store):
             new = [part for part in dict.fromkeys(parts) if part >= 0 and part not in self]
             for part, read in zip(new, for_each(self._inputs.store, self._read, new), strict=True):
                 self._keep(part, *read)

@@ -38,6 +38,39 @@ def close_all(x):
     return x
 
 
+@pytest.fixture
+def sent_ahead(monkeypatch):
+    """How many calls went into the pipe of a worker that was busy with another."""
+    sent, send_ahead = [], Process.send_ahead
+
+    def spy(self, call, future):
+        went = send_ahead(self, call, future)
+        if went:
+            sent.append(call.id)
+        return went
+
+    monkeypatch.setattr(Process, "send_ahead", spy)
+    return sent
+
+
+def test_calls_in_the_pipe_of_a_worker_that_dies_are_neither_lost_nor_blamed(local, sent_ahead):
+    run = local.map(lambda x: kill_self(x) if x == 300 else x, range(600), chunksize=1, errors="return")
+    results = list(run)
+    assert [i for i, r in enumerate(results) if r != i] == [300]
+    assert results[300].attempts == 4
+    assert len(sent_ahead) > 100
+
+
+def test_calls_in_the_pipe_are_withdrawn_with_their_run(local, sent_ahead):
+    run = local.map(abs, range(10_000), chunksize=1)
+    assert run[100] == 100
+    run.cancel()
+    assert run.wait(60)
+    assert run.status.state == "cancelled"
+    assert list(local.map(abs, range(1000), chunksize=1)) == list(range(1000))
+    assert sent_ahead
+
+
 @pytest.mark.parametrize("die", [kill_self, segfault, leave, abort, close_all])
 def test_a_poison_item_is_isolated_and_named_and_its_mates_are_done(local, die):
     run = local.map(lambda x: die(x) if x == 13 else x, range(100), chunksize=50, errors="return")
