@@ -429,11 +429,13 @@ class FaultyStore(_Around):
 
     def _draw(self, verb: str, first: object) -> tuple[StoreError | None, bool]:
         seed, rate, errors, verbs = self._options
+        if rate <= 0.0 or verb not in verbs:
+            return None, False
         what = f"{verb}({first!r})"
         with self._lock:
             turn = self._made[what] = self._made[what] + 1
             dice = random.Random(f"{seed} {what} {turn}")
-            if verb not in verbs or dice.random() >= rate:
+            if dice.random() >= rate:
                 return None, False
             self.failures[verb] += 1
         late = dice.random() < 0.5

@@ -320,10 +320,12 @@ class Reader:
 
     def _decoded(self, key: str) -> Decoded:
         body = bytes(self.store.get(key))
-        if key not in self._parts or key in self.world.spoilt:
-            self._parts[key] = body, decode(from_parquet(body))
-        assert self._parts[key][0] == body, f"{key} has changed"
-        return self._parts[key][1]
+        before, decoded = self._parts.get(key, (b"", None))
+        if decoded is None or body != before:
+            assert decoded is None or key in self.world.spoilt, f"{key} has changed"
+            decoded = decode(from_parquet(body))  # as any reader of Parquet, whoever wrote it
+            self._parts[key] = body, decoded
+        return decoded
 
 
 def _check(scenario: Scenario, world: Storm, run: Any) -> None:
