@@ -52,31 +52,38 @@ def to_parquet(tasks: Sequence[int], values: Sequence[Any], info: Mapping[str, o
         body = _BODIES[kind](values)
     except (struct.error, UnicodeEncodeError):  # an int of over 64 bits, a lone surrogate
         return None
-    spec = {"layout": "value", "spec": {"as": kind.__name__}}
-    meta = {"format": FORMAT, "tasks": [tasks.start, tasks.stop], **spec, "info": dict(info)}
+    meta = _meta(kind, tasks, info)
     limits = _fields((5, _BINARY, _text(_integers(tasks[-1:]))), (6, _BINARY, _text(_integers(tasks[:1]))))
     return _file(kind, len(values), (_integers(tasks), body), limits, json.dumps(meta).encode())
 
 
 def from_parquet(buffer: Buffer) -> Decoded | None:
-    """The inverse; None unless the file is, byte for byte, what `to_parquet` makes of what is read: so nothing that is
-    damaged passes, and what others wrote is left to Arrow."""
+    """The inverse; None unless the pages are, byte for byte, those that `to_parquet` makes of what is read, and the
+    footer's checksum is right: so nothing that is damaged passes, and what others wrote is left to Arrow."""
     if len(buffer) > 2 * MOST_BYTES:
         return None
     file = bytes(buffer)
     at = begin(file)
     kind = next((kind for kind, schema in _SCHEMAS.items() if at > 0 and file.startswith(schema, at)), None)
-    if kind is None:
+    if kind is None or file[at - MARK_BYTES : at] != mark(file[at:]):
         return None
     try:
         meta = _decoder.raw_decode(file[file.index(b'{"format"', at) :].decode("latin1"))[0]
         tasks, info = range(*meta["tasks"]), meta["info"]
-        start = 4 + len(_page(len(tasks), _integers(tasks)))
-        _, _, body = file[start : at - MARK_BYTES].partition(_counts(len(tasks))[1])
+        before = b"PAR1" + _page(len(tasks), _integers(tasks))
+        _, _, body = file[len(before) : at - MARK_BYTES].partition(_counts(len(tasks))[1])
         values = _VALUES[kind](body, len(tasks))
-        return Decoded(tasks, values, {}, info) if to_parquet(tasks, values, info) == file else None
+        written = before + _page(len(tasks), _BODIES[kind](values))
+        whole = written == file[: at - MARK_BYTES] and meta == _meta(kind, tasks, info)
+        return Decoded(tasks, values, {}, info) if whole else None
     except Exception:  # whatever damage does to it: Arrow says what it is
         return None
+
+
+def _meta(kind: type[Any], tasks: range, info: Mapping[str, object]) -> dict[str, Any]:
+    """What the columns cannot say."""
+    spec = {"layout": "value", "spec": {"as": kind.__name__}}
+    return {"format": FORMAT, "tasks": [tasks.start, tasks.stop], **spec, "info": dict(info)}
 
 
 def _file(kind: type[Any], rows: int, bodies: Sequence[bytes], limits: bytes, meta: bytes) -> bytes:
