@@ -413,6 +413,7 @@ class FaultyStore(_Around):
         super().__init__(store)
         self._options = seed, rate, errors, verbs
         self._made: Counter[str] = Counter()
+        self._dice = random.Random()  # seeded anew for each call
         self._lock = threading.Lock()
         self.failures: Counter[str] = Counter()
 
@@ -434,13 +435,13 @@ class FaultyStore(_Around):
         what = f"{verb}({first!r})"
         with self._lock:
             turn = self._made[what] = self._made[what] + 1
-            dice = random.Random(f"{seed} {what} {turn}")
-            if dice.random() >= rate:
+            self._dice.seed(f"{seed} {what} {turn}")
+            if self._dice.random() >= rate:
                 return None, False
             self.failures[verb] += 1
-        late = dice.random() < 0.5
+            late, error = self._dice.random() < 0.5, self._dice.choice(errors)
         effect = "after it took effect" if late else "before it took effect"
-        return dice.choice(errors)(f"injected into {what}, {effect} (call {turn}, seed {seed})"), late
+        return error(f"injected into {what}, {effect} (call {turn}, seed {seed})"), late
 
     def __reduce__(self) -> tuple[object, ...]:
         seed, rate, errors, verbs = self._options
