@@ -246,6 +246,8 @@ class StormStore:
     """A handle on a store in the memory of a world, which can be pickled. Nothing under part/ is ever written twice
     or deleted by who runs there, which would be told at once; the weather may spoil it."""
 
+    by_name = True  # a plain pickle does
+
     def __init__(self, seed: int, name: str) -> None:
         self.seed, self.name = seed, name
 
