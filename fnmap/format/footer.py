@@ -12,7 +12,7 @@ from typing import Any
 from fnmap.errors import Damaged
 
 MARK = b"fnm1"
-_MARK_BYTES = len(MARK) + 4
+MARK_BYTES = len(MARK) + 4
 _END_BYTES = 8  # the length of the footer, and "PAR1"
 
 
@@ -23,20 +23,20 @@ def mark(footer: bytes | memoryview) -> bytes:
 
 def marked(file: memoryview) -> memoryview:
     """A whole file with the checksum in it."""
-    at = _begin(file)
+    at = begin(file)
     return memoryview(b"".join((file[:at], mark(file[at:]), file[at:])))
 
 
 def check_footer(file: Any) -> None:
     """Raise Damaged if the footer is not the one that was written. A file of others has no mark, and may pass."""
     view = memoryview(file).cast("B")
-    at = _begin(view)
-    said = view[at - _MARK_BYTES : at] if at >= _MARK_BYTES else b""
+    at = begin(view)
+    said = view[at - MARK_BYTES : at] if at >= MARK_BYTES else b""
     if at < 0 or (said[: len(MARK)] == MARK and said != mark(view[at:])):
         raise Damaged("a result object cannot be read as Parquet: its footer is not the one that was written")
 
 
-def _begin(file: memoryview) -> int:
+def begin(file: bytes | memoryview) -> int:
     """Where the footer begins; negative if the file is too short for what it says."""
     if len(file) < _END_BYTES:
         return -1

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fnmap.errors import Damaged, MissingKey, ResultLost
 from fnmap.format import keys, small
 from fnmap.format.call import Call, Failure, Report
+from fnmap.format.small import Decoded
 from fnmap.format.travel import whole_home
-from fnmap.storage.base import Store, open_object
-
-if TYPE_CHECKING:
-    from fnmap.format.table import Decoded
+from fnmap.storage.base import Buffer, Store, open_object
 
 KEPT_PARTS = 8
 
@@ -81,23 +80,38 @@ def _dumps(obj: Any) -> bytes:
 
 def close_off(store: Store, key: str) -> bool:
     """Take the place of a chunk's result, so that no attempt can commit any more. False if one has."""
-    return store.create(key, _parquet((), [], {}, {"split": True}))
+    return store.create(key, _seal())
+
+
+@functools.cache
+def _seal() -> bytes:
+    """What stands in the place of a chunk's result when it is closed off."""
+    return bytes(_parquet((), [], {}, _SEAL))
+
+
+_SEAL = {"split": True}
 
 
 def is_gone(store: Store, key: str, *, seal: bool) -> bool:
     """Is the part at that key missing, damaged or closed off? With `seal`, one that is missing is closed off, so that
     no late attempt brings it back once its tasks are in another."""
-    from fnmap.format.table import read_info
-
     for _ in range(2):  # a late attempt may have been quicker than the seal
         try:
-            return bool(read_info(read_table(store, key)).get("split"))
+            return _is_split(open_object(store, key))
         except Damaged:
             return True
         except MissingKey:
             if not seal or close_off(store, key):
                 return True
     return True
+
+
+def _is_split(body: Buffer) -> bool:
+    if small.from_parquet(body):
+        return False
+    from fnmap.format.table import from_parquet, read_info
+
+    return body == _seal() or bool(read_info(from_parquet(body)).get("split"))
 
 
 def read_table(store: Store, key: str) -> Any:
@@ -186,20 +200,29 @@ def _sized(store: Store, key: str) -> tuple[Store, Decoded, int]:
         if place in _recent:
             _recent.move_to_end(place)
             return _recent[place]
-    from fnmap.format.table import decode
-    from fnmap.format.table.cells import load_cell
-
-    table, plain = read_table(store, key), (store, keys.run_of_part(key)) in _plain_runs
-    decoded = decode(table, loads=load_cell if plain else pickle.loads)
-    if plain:
-        for at, failure in decoded.failures.items():
-            decoded.failures[at] = failure.text_only()
-    found = store, decoded, int(table.nbytes)
+    found = store, *_read(open_object(store, key), plain=(store, keys.run_of_part(key)) in _plain_runs)
     with _recent_lock:
         _recent[place] = found
         while len(_recent) > KEPT_PARTS:
             _recent.popitem(last=False)
     return found
+
+
+def _read(body: Buffer, *, plain: bool) -> tuple[Decoded, int]:
+    """What a part holds, and its size in bytes; with `plain`, nothing of it is unpickled."""
+    if found := small.from_parquet(body):
+        return found, len(body)
+    from fnmap.format.table import decode, from_parquet
+    from fnmap.format.table.cells import load_cell
+
+    if body == _seal():
+        return Decoded((), [], {}, dict(_SEAL)), 0
+    table = from_parquet(body)
+    decoded = decode(table, loads=load_cell if plain else pickle.loads)
+    if plain:
+        for at, failure in decoded.failures.items():
+            decoded.failures[at] = failure.text_only()
+    return decoded, int(table.nbytes)
 
 
 def read_report(store: Store, key: str) -> tuple[Sequence[int], Report] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from fnmap.errors import UsageError
 from fnmap.storage.base import Buffer
@@ -14,16 +15,21 @@ _RESERVED = ".tmp"  # where a store of files keeps what is not yet whole
 
 def check_key(key: str, name: str = "key") -> str:
     """Return the key if it may be one, else raise UsageError."""
-    if isinstance(key, str) and len(key) <= _MAX_KEY and plain(key):
-        segments = key.split("/")
-        longest = max(map(len, segments))
-        if longest <= _MAX_SEGMENT and segments[0] != _RESERVED and _NO_SEGMENT.isdisjoint(segments):
-            return key
+    if isinstance(key, str) and _fits(key):
+        return key
     raise UsageError(
         f"{name} must be a relative path of at most 1024 printable ASCII characters without backslash, in "
         "segments of 1 to 255 joined by '/', none of them '.' or '..', the first not '.tmp', such as "
         f"'part/a/run/0.parquet'; got {key!r}"
     )
+
+
+@lru_cache(1024)  # a driver asks for the same few keys over and over
+def _fits(key: str) -> bool:
+    if len(key) > _MAX_KEY or not plain(key):
+        return False
+    segments = key.split("/")
+    return max(map(len, segments)) <= _MAX_SEGMENT and segments[0] != _RESERVED and _NO_SEGMENT.isdisjoint(segments)
 
 
 def check_prefix(prefix: str) -> str:

@@ -37,6 +37,8 @@ class FileStore:
     Deletions are not flushed. A folder cannot hold both the keys "a" and "a/b": UsageError.
     """
 
+    by_name = True  # nothing of the user's is in it, so a plain pickle does
+
     def __init__(self, root: str | os.PathLike[str], *, sync: bool = False) -> None:
         self.root = _checked_root(root)
         self.sync = sync

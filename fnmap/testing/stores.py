@@ -413,6 +413,7 @@ class FaultyStore(_Around):
         super().__init__(store)
         self._options = seed, rate, errors, verbs
         self._made: Counter[str] = Counter()
+        self._dice = random.Random()  # seeded anew for each call
         self._lock = threading.Lock()
         self.failures: Counter[str] = Counter()
 
@@ -429,16 +430,18 @@ class FaultyStore(_Around):
 
     def _draw(self, verb: str, first: object) -> tuple[StoreError | None, bool]:
         seed, rate, errors, verbs = self._options
+        if rate <= 0.0 or verb not in verbs:
+            return None, False
         what = f"{verb}({first!r})"
         with self._lock:
             turn = self._made[what] = self._made[what] + 1
-            dice = random.Random(f"{seed} {what} {turn}")
-            if verb not in verbs or dice.random() >= rate:
+            self._dice.seed(f"{seed} {what} {turn}")
+            if self._dice.random() >= rate:
                 return None, False
             self.failures[verb] += 1
-        late = dice.random() < 0.5
+            late, error = self._dice.random() < 0.5, self._dice.choice(errors)
         effect = "after it took effect" if late else "before it took effect"
-        return dice.choice(errors)(f"injected into {what}, {effect} (call {turn}, seed {seed})"), late
+        return error(f"injected into {what}, {effect} (call {turn}, seed {seed})"), late
 
     def __reduce__(self) -> tuple[object, ...]:
         seed, rate, errors, verbs = self._options

@@ -100,13 +100,7 @@ class Storm:
 
     def store(self, name: str) -> Store:
         """A store that all of this world see, with faults that are tried again, as the remote ones do."""
-        return Retrying(
-            FaultyStore(
-                StormStore(self.seed, name), self.dice.getrandbits(32), self.weather.store, errors=(StoreBusy,)
-            ),
-            tries=60,
-            sleep=no_wait,
-        )
+        return Weathered(self.seed, name, self.dice.getrandbits(32), self.weather.store)
 
     def driver(self, name: str, store: Store, *, slots: int = 3, payload_bytes: int = 1 << 20) -> Session:
         """A process that drives runs. It is asked from outside whether it lives: `believed_alive`."""
@@ -178,7 +172,7 @@ class StormCompute:
     def submit(self, call: Call) -> Future[Report]:
         storm, weather, future = self.storm, self.storm.weather, Future[Report]()
         future.set_running_or_notify_cancel()
-        message = b"".join(call.to_message())
+        message = b"".join(call.to_message(with_job=call.job.key not in self._worker.jobs))
         takes_s = storm.dice.expovariate(1.0) * (100 if storm.chance(weather.slow, "a call is slow") else 1)
         if storm.chance(weather.throttled, "throttled"):
             storm.at(0.01, lambda: self._end(future, Throttled("storm", retry_after_s=takes_s)))
@@ -252,12 +246,16 @@ class StormStore:
     """A handle on a store in the memory of a world, which can be pickled. Nothing under part/ is ever written twice
     or deleted by who runs there, which would be told at once; the weather may spoil it."""
 
+    by_name = True  # a plain pickle does
+
     def __init__(self, seed: int, name: str) -> None:
         self.seed, self.name = seed, name
 
     @property
     def _memory(self) -> MemoryStore:
-        return _memories.setdefault((self.seed, self.name), MemoryStore())
+        if (place := (self.seed, self.name)) not in _memories:
+            _memories[place] = MemoryStore()
+        return _memories[place]
 
     def get(self, key: str) -> bytes:
         return self._memory.get(key)
@@ -289,6 +287,20 @@ class StormStore:
 
     def __repr__(self) -> str:
         return f"StormStore({self.seed}, {self.name!r})"
+
+
+class Weathered(Retrying):
+    """A store of a world, with its faults."""
+
+    by_name = True  # a plain pickle does
+
+    def __init__(self, seed: int, name: str, faults_seed: int, rate: float) -> None:
+        faulty = FaultyStore(StormStore(seed, name), faults_seed, rate, errors=(StoreBusy,))
+        super().__init__(faulty, tries=60, sleep=no_wait)
+        self._made_of = seed, name, faults_seed, rate
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Weathered, self._made_of
 
 
 class StormAlarm:

@@ -1,4 +1,4 @@
-"""Small results that are written without pyarrow: the same objects, and the same file to any reader."""
+"""Small results that are written and read without pyarrow: the same objects, and the same file to any reader."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ def test_a_reader_cannot_tell_who_wrote_it(values: list[Any], first: int) -> Non
 @pytest.mark.parametrize("values", VALUES, ids=CELLS)
 def test_the_very_same_values_come_back(values: list[Any]) -> None:
     tasks = range(3, 3 + len(values))
-    back = decode(from_parquet(written(tasks, values)))
-    assert (back.tasks, back.info, list(map(repr, back.values))) == (tasks, INFO, list(map(repr, values)))
+    for back in (decode(from_parquet(written(tasks, values))), small.from_parquet(written(tasks, values))):
+        assert back is not None
+        assert (back.tasks, back.info, list(map(repr, back.values))) == (tasks, INFO, list(map(repr, values)))
+        assert back.failures == {}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,24 @@ def test_what_is_not_few_and_plain_is_left_to_arrow(values: list[Any]) -> None:
 @pytest.mark.parametrize("tasks", [[0, 1], range(0, 4, 2)], ids=repr)
 def test_tasks_apart_are_left_to_arrow(tasks: Any) -> None:
     assert small.to_parquet(tasks, [1, 2], INFO) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" * 9, b"{}" * small.MOST_BYTES * 2], ids=len)
+def test_what_is_no_such_file_is_left_to_arrow(body: bytes) -> None:
+    assert small.from_parquet(body) is None
+
+
+def test_what_arrow_wrote_is_left_to_arrow() -> None:
+    assert small.from_parquet(to_parquet(encode(range(2), [1, 2], info=INFO))) is None
+
+
+@pytest.mark.parametrize("values", [[1, -2], [0.5], ["a", "bc"], [b"", b"ab"]], ids=repr)
+def test_damage_of_any_byte_is_left_to_arrow(values: list[Any]) -> None:
+    body = written(range(len(values)), values)
+    for at in range(len(body)):
+        assert small.from_parquet(body[:at]) is None
+        for flip in (1, 0x80, 0xFF):
+            assert small.from_parquet(body[:at] + bytes([body[at] ^ flip]) + body[at + 1 :]) is None
 
 
 @pytest.mark.parametrize("values", VALUES, ids=CELLS)
@@ -82,16 +102,19 @@ def test_a_task_can_be_found_by_the_statistics() -> None:
     assert (found.min, found.max) == (5, 7)
 
 
-def test_who_commits_plain_results_never_imports_pyarrow(tmp_path: Any) -> None:
+def test_who_commits_and_reads_plain_results_never_imports_pyarrow(tmp_path: Any) -> None:
     program = f"""
 import sys
 from fnmap.format.call import Call, Job
+from fnmap.format.parts import read_report, read_values
 from fnmap.format.payload import Values
 from fnmap.storage.files import FileStore
 from fnmap.worker import Worker
 job = Job("abs", (), live=(abs, {{}}))
-report = Worker().run(Call("c", job, range(1), Values.of_plain([-1]), commit=(FileStore({str(tmp_path)!r}), "a")))
+place = FileStore({str(tmp_path)!r}), "part/a/run/0.000.00000000.parquet"
+report = Worker().run(Call("c", job, range(1), Values.of_plain([-1]), commit=place))
 assert report.committed == "won", report
+assert read_values(*place, None)[0] == [1] and read_report(*place)[0] == range(1)
 assert "pyarrow" not in sys.modules and "numpy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -175,7 +175,8 @@ def test_a_timed_out_task_with_a_shared_array_is_named(local, gate):
     import numpy as np
 
     pipe, items = gate.path, [np.full(300_000, float(i)) for i in range(3)]
-    run = local.map(lambda a: wait_at(pipe) if a[0] == 1 else a[0], items, timeout=0.3, errors="return")
+    timeout = 1.0  # a new worker imports numpy meanwhile
+    run = local.map(lambda a: wait_at(pipe) if a[0] == 1 else a[0], items, timeout=timeout, errors="return")
     results = list(run)
     assert (results[0], results[2]) == (0.0, 2.0)
     assert isinstance(results[1], TaskTimeout)

@@ -14,7 +14,8 @@ metadata, under `fnmap`. The table may share memory with the values.
 from __future__ import annotations
 
 from fnmap.format.call import Failure
-from fnmap.format.table.chunk import Decoded, decode, encode, read_info
+from fnmap.format.small import Decoded
+from fnmap.format.table.chunk import decode, encode, read_info
 from fnmap.format.table.gather import combine
 from fnmap.format.table.parquet import from_parquet, to_parquet
 

@@ -6,7 +6,7 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -14,21 +14,12 @@ import pyarrow as pa
 
 from fnmap.errors import Damaged, StoreError
 from fnmap.format.call import Failure
-from fnmap.format.small import FORMAT, KEY
+from fnmap.format.small import FORMAT, KEY, Decoded
 from fnmap.format.table import arrow, layout
 from fnmap.format.table import failures as failed
 from fnmap.format.table.cells import CELLS, dump_cell, load_cell
 from fnmap.format.table.columns import Dumps, Loads
 from fnmap.format.table.spec import Spec, pack, unpack
-
-
-class Decoded(NamedTuple):
-    """What a table holds. `failures` by position; the value there is None."""
-
-    tasks: Sequence[int]
-    values: list[Any]
-    failures: dict[int, Failure]
-    info: dict[str, Any]
 
 
 def encode(
