@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fnmap
-from fnmap.plan_parts import StageRef, TaskRef
+from fnmap import StageRef, TaskRef
 from model import rollup_tasks as tasks
 from model.book import Book
 from model.errors import ModelError
@@ -158,7 +158,7 @@ class _Planner:
                     task = self._add(tasks.price_years_of, "deals", costs, job, *inputs)
                     self.parts.setdefault(deal.deal_id, []).append((view, first, task))
                     keys.append((*book.group(deal), view))
-        stage = StageRef(self.plan, task.stage)
+        stage = task.whole
         groups: StageRef = self.plan.reduce(
             tasks.add_up_events, stage, by=keys, name="groups", on_upstream_error=self._skip
         )
@@ -186,7 +186,7 @@ class _Planner:
                 keys.append(view)
         if task is None:
             return []
-        stage = StageRef(self.plan, task.stage)
+        stage = task.whole
         ceded: StageRef = self.plan.reduce(
             tasks.add_up_events, stage, by=keys, name="ceded", on_upstream_error=self._skip
         )
@@ -207,7 +207,7 @@ class _Planner:
             task = self._add(
                 tasks.view_years, "years", costs, self.options.years, names, *inputs, *ceded[view : view + 1]
             )
-        stage = StageRef(self.plan, task.stage)
+        stage = task.whole
         pairs = sorted({(d, key[k]) for key in groups.keys or () for k, d in enumerate(tasks.DIMENSIONS)})
         pairs += [("portfolio", which) for which in ("gross", "ceded", "net")]
         summaries = dict(enumerate(pairs, 1))
