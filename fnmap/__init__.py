@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fnmap.executor import Executor
     from fnmap.inputs.command import command
     from fnmap.plan_file import load_plan
+    from fnmap.plan_parts import StageRef, TaskRef
     from fnmap.plan_run import PlanRun
     from fnmap.planning.models import ComputeModel
     from fnmap.planning.policy import Retry, Tolerate
@@ -35,8 +36,10 @@ __all__ = [
     "Retry",
     "Run",
     "Session",
+    "StageRef",
     "Status",
     "TaskError",
+    "TaskRef",
     "Tolerate",
     "attach",
     "close",
@@ -61,6 +64,7 @@ _HOMES = {
     "fnmap.executor": "Executor",
     "fnmap.inputs.command": "command",
     "fnmap.plan_file": "load_plan",
+    "fnmap.plan_parts": "StageRef TaskRef",
     "fnmap.plan_run": "PlanRun",
     "fnmap.planning.models": "ComputeModel",
     "fnmap.planning.policy": "Retry Tolerate",

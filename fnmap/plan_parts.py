@@ -31,6 +31,11 @@ class TaskRef:
         """Of its result, one column, or a table of some."""
         return replace(self, columns=columns_of(columns))
 
+    @property
+    def whole(self) -> StageRef:
+        """The stage that it is a task of."""
+        return StageRef(self.plan, self.stage)
+
 
 @dataclass(frozen=True, slots=True)
 class StageRef:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from fnmap.durable import Durable, stored_parts
 from fnmap.durable_plan import begin_plan
 from fnmap.errors import PlanError, RunTakenOver, StoreError, TaskError, UsageError
 from fnmap.format import keys
+from fnmap.last_stage import LastStage
 from fnmap.ledger import Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
 from fnmap.observe.events import RunEnded, RunProgressed, RunStarted
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from fnmap.session import Session
 
 
-class PlanRun(Awaited):
-    """One execution of a plan. `run["stage"]` is the Run of a stage; the rest is of all stages together."""
+class PlanRun(LastStage, Awaited):
+    """One execution of a plan. `run["stage"]` is the Run of a stage; results are read as those of a Run, and are the
+    last stage's; the rest is of all stages together."""
 
     def __init__(self, session: Session, plan: Plan, run_id: str, errors: Any, priority: int, graph: Graph) -> None:
         self.id, self.plan, self.started_at = run_id, plan, time.time()  # a snapshot: more may be added meanwhile
@@ -62,10 +64,6 @@ class PlanRun(Awaited):
         if stage not in self.runs:
             raise PlanError(f"the plan has no stage {stage!r}; it has {', '.join(self.runs)}")
         return self.runs[stage]
-
-    def __iter__(self) -> Iterator[Any]:
-        """The results of the last stage."""
-        return iter(self.last)
 
     def __len__(self) -> int:
         return len(self.plan)

@@ -7,7 +7,7 @@ lose in the same years. Sizes and names are invented.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,17 +39,28 @@ class LossSet:
 
 @dataclass(frozen=True, eq=False)
 class Book:
-    """All that a rollup takes. Loss sets are in GBP; `fx` is what one GBP is in other currencies."""
+    """All that a rollup takes. Loss sets are in `currency`; `fx` is what one unit of it is in each other.
+
+    `refused` says what is wrong with deals, and `faults` with loss sets, that could not be read. `years` is how many
+    the time lines of event sets have, where they are given, and `views` how many samples of losses there are.
+    """
 
     event_sets: Mapping[int, EventSet]
     loss_sets: Mapping[int, LossSet]
     deals: tuple[Deal, ...]
     fx: Mapping[str, float]
+    currency: str = "GBP"
+    refused: Mapping[int, str] = field(default_factory=dict)
+    faults: Mapping[int, str] = field(default_factory=dict)
+    years: int | None = None
+    views: int | None = None
 
     def check(self, deal: Deal) -> None:
         """Raise ModelError naming the deal if it has a loss set or currency that the book has not, or a layer that no
         loss can reach."""
         for loss_set, _ in deal.subject:
+            if loss_set in self.faults:
+                raise ModelError(f"deal {deal.deal_id}: {self.faults[loss_set]}")
             if loss_set not in self.loss_sets:
                 raise ModelError(f"deal {deal.deal_id}: unknown loss set {loss_set}; have {sorted(self.loss_sets)}")
         if deal.currency not in self.fx:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,24 +21,20 @@ import pyarrow.parquet as pq
 import fnmap
 from model import tables
 from model.arrays import F4
+from model.command_line import Parser, at_least
 from model.errors import ModelError
 from model.losses import Elt
+from model.wind_decay import DECAYS, Decay
 from model.wind_events import footprint_from, footprint_of, hurricanes, loss_of, program_input, worst
 from model.wind_field import MODELS
 from model.wind_fortran import COMMAND, build, compiler
 from model.wind_grid import EAST_COAST, Grid, land_on
 from model.wind_loss import insured_values, loss_table
-from model.wind_tracks import YEARS, Track
+from model.wind_tracks import YEARS, Track, read_hurdat2
 
 SEASONS = YEARS[1] - YEARS[0] + 1
 SUMMARY_ID = 9001  # of the table's rows: this loss set
 TOP = 8
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line; argparse would print the whole usage above it."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def _degrees(text: str) -> float:
@@ -52,10 +48,15 @@ def _degrees(text: str) -> float:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="footprints", description="Wind footprints and losses of all Atlantic hurricanes, 1970-2018.")
+    parser = Parser(prog="footprints", description="Wind footprints and losses of all Atlantic hurricanes, 1970-2018.")
     parser.add_argument("--out", type=Path, required=True, help="folder for footprints, event loss table and map")
     parser.add_argument("--kernel", choices=("numpy", "fortran"), default="numpy", help="what computes (%(default)s)")
     parser.add_argument("--model", choices=MODELS, default="H08", help="radial profile (%(default)s)")
+    parser.add_argument(
+        "--decay", choices=DECAYS, default="missing", help="inland, of what? (%(default)s: no measured wind)"
+    )
+    parser.add_argument("--tracks", type=Path, help="of your own, simulated ones say, as a HURDAT2 file")
+    parser.add_argument("--seasons", type=at_least(1), help="years that those are of (first to last season)")
     parser.add_argument("--resolution", type=_degrees, default=0.05, help="degrees between points (%(default)s)")
     parser.add_argument("--on", default="local", help="where to run: local, inline, lithops, a plugin (%(default)s)")
     parser.add_argument("--store", help="keep results there, and use what earlier runs have computed")
@@ -63,7 +64,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def planned(tracks: Sequence[Track], grid: Grid, *, kernel: str = "numpy", model: Any = "H08") -> fnmap.plans.Plan:
+def planned(
+    tracks: Sequence[Track], grid: Grid, *, kernel: str = "numpy", model: Any = "H08", decay: Decay = "missing"
+) -> fnmap.plans.Plan:
     """Its stages: `footprints`, with the Fortran kernel `wind` before it, `losses`, and the tree `worst`."""
     land = land_on(grid)
     ids = [track.event_id for track in tracks]
@@ -74,15 +77,27 @@ def planned(tracks: Sequence[Track], grid: Grid, *, kernel: str = "numpy", model
         if program is None:
             raise ModelError("there is no Fortran compiler here: install gfortran, or take --kernel numpy")
         run = fnmap.command(COMMAND, files={"wind": program}, outputs={"out": "bytes"})
-        fields = plan.map(run, [program_input(track, grid, model) for track in tracks], cost=steps, name="wind")
+        fields = plan.map(run, [program_input(track, grid, model, decay) for track in tracks], cost=steps, name="wind")
         rows = plan.map(footprint_from, fields, ids, kwargs={"land": land}, name="footprints")
     else:
-        options = {"grid": grid, "land": land, "model": model}
+        options = {"grid": grid, "land": land, "model": model, "decay": decay}
         rows = plan.map(footprint_of, tracks, kwargs=options, cost=steps, name="footprints")
     value = insured_values(grid, land)
     plan.map(loss_of, rows, ids, kwargs={"grid": grid, "land": land, "value": value}, name="losses")
     plan.reduce(partial(worst, grid=grid), rows, fan_in=16, name="worst")
     return plan
+
+
+def asked(args: argparse.Namespace, grid: Grid) -> tuple[list[Track], int]:
+    """The hurricanes that come near the grid, of a file or of all, and how many seasons they are of."""
+    if args.tracks is None:
+        return hurricanes(grid), args.seasons or SEASONS
+    tracks = read_hurdat2(args.tracks)
+    near = hurricanes(grid, tracks)
+    if not near:
+        raise ModelError(f"{args.tracks} has {len(tracks)} storms; none is a hurricane that comes near the grid")
+    years = [track.event_id // 100 for track in tracks]
+    return near, args.seasons or max(years) - min(years) + 1
 
 
 def write(out: Path, footprints: Sequence[pa.Table], elt: Elt, about: dict[str, str]) -> None:
@@ -115,7 +130,8 @@ def summary(elt: Elt, tracks: Sequence[Track]) -> str:
 def _picture(out: Path, gust: F4, grid: Grid, tracks: Sequence[Track]) -> str:
     from model.wind_map import save
 
-    title = f"Strongest gusts of {len(tracks)} hurricanes, {YEARS[0]}-{YEARS[1]}"
+    years = [track.event_id // 100 for track in tracks]
+    title = f"Strongest gusts of {len(tracks)} hurricanes, {min(years)}-{max(years)}"
     try:
         save(out / "map.png", gust, grid, land_on(grid), tracks, title=title)
     except ImportError:
@@ -133,15 +149,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         grid = Grid.between(*EAST_COAST, args.resolution)
-        tracks = hurricanes(grid)
+        tracks, seasons = asked(args, grid)
         start = time.perf_counter()
-        plan = planned(tracks, grid, kernel=kernel, model=args.model)
+        plan = planned(tracks, grid, kernel=kernel, model=args.model, decay=args.decay)
         run = plan.run(name=args.name, on=args.on, store=args.store, cache=args.store is not None)
         gust: F4 = run.result()
         footprints, losses = list(run["footprints"]), list(run["losses"])
         seconds = time.perf_counter() - start
-        elt = loss_table(losses, SEASONS)
-        about = {"units": "gust in 0.1 m/s", "grid": repr(grid), "model": args.model, "kernel": kernel}
+        elt = loss_table(losses, seasons)
+        about = {
+            "units": "gust in 0.1 m/s",
+            "grid": repr(grid),
+            "model": args.model,
+            "kernel": kernel,
+            "decay": args.decay,
+        }
         write(args.out, footprints, elt, about)
         picture = _picture(args.out, gust, grid, tracks)
     except (ModelError, fnmap.FnmapError, OSError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.arrays import F8, I2, I4, I8, Floats, Mask
+from model.arrays import F4, F8, I2, I4, I8, Floats, Mask
 from model.errors import ModelError
 
 DAYS = 365
@@ -19,7 +19,8 @@ class Elt:
     """An event loss table: E events, each with its annual rate and the distribution of its loss.
 
     event_id i4[E], strictly increasing; rate f8[E] in events per year; mean, sd and exposure f8[E] in
-    one currency. A loss lies in [0, exposure]. Raises ModelError naming the row and event that break this.
+    one currency. A loss lies in [0, exposure]. `samples` f4[S, E], where there are some, are the losses themselves, of
+    which view v takes row v modulo S. Raises ModelError naming the row and event that break this.
     """
 
     event_id: I4
@@ -27,6 +28,7 @@ class Elt:
     mean: F8
     sd: F8
     exposure: F8
+    samples: F4 | None = None
 
     def __post_init__(self) -> None:
         if self.event_id.size == 0:
@@ -60,7 +62,9 @@ class Elt:
         """The same events with every amount times `factor` (> 0): a share, or another currency."""
         if not (np.isfinite(factor) and factor > 0):
             raise ModelError(f"a loss set is scaled by a finite factor > 0; got {factor}")
-        return replace(self, mean=self.mean * factor, sd=self.sd * factor, exposure=self.exposure * factor)
+        samples = None if self.samples is None else self.samples * np.float32(factor)
+        amounts = {name: getattr(self, name) * factor for name in ("mean", "sd", "exposure")}
+        return replace(self, **amounts, samples=samples)
 
 
 @dataclass(frozen=True, eq=False)

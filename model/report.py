@@ -74,10 +74,10 @@ def ep_table(results: Iterable[DealResult]) -> pa.Table:
     return table.filter(pa.array(~np.isnan(loss)))
 
 
-def summary(results: Sequence[DealResult], fx: Mapping[str, float], top: int = 10) -> str:
+def summary(results: Sequence[DealResult], fx: Mapping[str, float], top: int = 10, currency: str = "GBP") -> str:
     """The `top` layers by premium and the totals by currency, as aligned text; amounts in thousands.
 
-    `fx` is the worth of one GBP in each currency: layers are ranked in GBP. Only what adds up is totalled:
+    `fx` is the worth of one unit of `currency` in each: layers are ranked in it. Only what adds up is totalled:
     expected losses, premiums and limits, never points of exceedance curves.
     """
     layers = priced_layers(results)
@@ -87,7 +87,7 @@ def summary(results: Sequence[DealResult], fx: Mapping[str, float], top: int = 1
         _aligned(_TOP, [_top_row(*row) for row in ranked]),
         "",
         "Totals by currency (placed share, thousands)",
-        _aligned(_TOTALS, _total_rows(layers, fx)),
+        _aligned((*_TOTALS, f"premium {currency}"), _total_rows(layers, fx)),
     ]
     return "\n".join(parts) + "\n"
 
@@ -108,7 +108,7 @@ _TOP = (
     "premium",
     "RoL",
 )
-_TOTALS = ("ccy", "deals", "layers", "limit", "EL", "premium", "EL/premium", "premium GBP")
+_TOTALS = ("ccy", "deals", "layers", "limit", "EL", "premium", "EL/premium")
 
 
 def _top_row(deal: DealResult, number: int, layer: LayerResult) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Roll a portfolio up: ``python -m model.rollup --scale small --out rollup``.
+"""Roll a portfolio up: ``python -m model.rollup --scale small --out rollup``, or your own: ``--book DIR``.
 
-Simulates a synthetic portfolio on shared event sets, prices every deal in every view, retrocedes what deals leave, adds
-up by peril, region and line, and allocates the capital of the portfolio back to the deals: a plan of
-`model.rollup_plan`, run by fnmap. What an earlier run has computed is found in the store.
+Simulates a synthetic portfolio on shared event sets, or takes one from files (`model.book_files`), prices every deal in
+every view, retrocedes what deals leave, adds up by peril, region and line, and allocates the capital of the portfolio
+back to the deals: a plan of `model.rollup_plan`, run by fnmap. What an earlier run has computed is found in the store.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import fnmap
 from model import rollup_report
 from model.book import Book, book
+from model.book_files import read_book, write_book
 from model.command_line import Parser, at_least
 from model.errors import ModelError
 from model.rollup_plan import Options, Rollup, rollup
@@ -40,6 +41,7 @@ SCALES = {
     "medium": Scale(deals=700, views=5, event_sets=24),
     "full": Scale(deals=7000, views=150, event_sets=150, task_s=300.0),
 }
+YEARS = 100_000
 WORKERS = 5000  # of a full one
 MEAN_S, SIGMA = 17.0, 1.5  # of a task of a real model: lognormal, from about 1 s to 45 min
 KERNEL_S = 0.032  # of a task of this one, with what it reads and writes
@@ -47,11 +49,15 @@ LOSSES_MB, RESULT_MB = 0.6, 1.0  # of the losses of a loss set in one view, of w
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="rollup", description="Roll a synthetic portfolio of reinsurance deals up.")
+    parser = Parser(prog="rollup", description="Roll a portfolio of reinsurance deals up.")
+    parser.add_argument(
+        "--book", type=Path, metavar="DIR", help="your deals and losses (docs/model.md), not synthetic ones"
+    )
+    parser.add_argument("--write-book", type=Path, metavar="DIR", help="write the deals and losses there, and end")
     parser.add_argument("--scale", choices=SCALES, default="small", help="full is planned and simulated only")
     parser.add_argument("--deals", type=at_least(1), help="inward deals (of the scale)")
     parser.add_argument("--views", type=at_least(1), help="samplings of the losses of each year (of the scale)")
-    parser.add_argument("--years", type=at_least(1000), default=100_000, help="simulated years (%(default)s)")
+    parser.add_argument("--years", type=at_least(1000), help=f"simulated years ({YEARS:,}, or those of the book)")
     parser.add_argument("--seed", type=at_least(0), default=1, help="of portfolio and simulation (%(default)s)")
     parser.add_argument("--change", type=at_least(0), default=0, metavar="N", help="renew N deals first")
     parser.add_argument("--errors", choices=("raise", "return"), default="raise", help="return: price the rest")
@@ -63,10 +69,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def asked(args: argparse.Namespace) -> Book:
+    """The portfolio that the arguments ask for."""
+    if args.book is not None:
+        return read_book(args.book, years=args.years, errors=args.errors)
+    scale = SCALES[args.scale]
+    return book(args.deals or scale.deals, args.seed, event_sets=scale.event_sets)
+
+
 def planned(args: argparse.Namespace, portfolio: Book) -> Rollup:
     """The rollup that the arguments ask for."""
     scale = SCALES[args.scale]
-    options = Options(years=args.years, views=args.views or scale.views, seed=args.seed, task_s=scale.task_s)
+    years, views = portfolio.years or args.years or YEARS, args.views or portfolio.views or scale.views
+    options = Options(years=years, views=views, seed=args.seed, task_s=scale.task_s)
     work = heavy(portfolio, options.seed) if args.scale == "full" else None
     return rollup(portfolio, options, errors=args.errors, work=work)
 
@@ -127,9 +142,12 @@ def told(ended: Any, seconds: float) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, or 1 after saying in one line what went wrong."""
     args = _arguments(argv)
-    scale = SCALES[args.scale]
     try:
-        portfolio = book(args.deals or scale.deals, args.seed, event_sets=scale.event_sets).changed(args.change)
+        portfolio = asked(args).changed(args.change)
+        if args.write_book:
+            write_book(portfolio, args.write_book)
+            sys.stdout.write(f"{len(portfolio.deals)} deals in {args.write_book}\n")
+            return 0
         start = time.perf_counter()
         made = planned(args, portfolio)
         sys.stdout.write(f"{made.plan}\nplanned in {time.perf_counter() - start:.1f} s\n\n")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import fnmap
-from fnmap.plan_parts import StageRef, TaskRef
+from fnmap import StageRef, TaskRef
 from model import rollup_tasks as tasks
 from model.book import Book
 from model.errors import ModelError
 from model.pricing import Deal, Loads, rate_of
-from model.retro import in_order
+from model.retro import in_order, sound_in_order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,30 +82,21 @@ class _Planner:
         self.book, self.options, self.errors = book, options, errors
         self.plan: Any = fnmap.plan("rollup")
         self.refused: dict[int, str] = {}
-        self.deals = in_order(self._sound(book.deals))
+        self.deals = self._sound()
         self.work = dict(zip((d.deal_id for d in book.deals), work or [1.0] * len(book.deals), strict=True))
         self.rows = {e: options.years * float(events.rate.sum()) for e, events in book.event_sets.items()}
         self.claims: dict[int, float] = {}  # expected, of a deal in one view
         self.parts: dict[int, list[tuple[int, int, TaskRef]]] = {}  # of a deal: view, first year, task
         self.costs: dict[str, Any] = {}
 
-    def _sound(self, deals: Iterable[Deal]) -> list[Deal]:
-        """The deals that the book can price. A deal falls with one that it covers."""
-        kept = {}
-        for deal in deals:
-            try:
+    def _sound(self) -> list[Deal]:
+        """The deals that the book can price, each behind those that it covers."""
+        if self.errors == "raise":
+            for deal in self.book.deals:
                 self.book.check(deal)
-                kept[deal.deal_id] = deal
-            except ModelError as error:
-                if self.errors == "raise":
-                    raise
-                self.refused[deal.deal_id] = str(error)
-        while fallen := [d for d in kept.values() if any(other in self.refused for other in d.covers)]:
-            for deal in fallen:
-                other = next(other for other in deal.covers if other in self.refused)
-                self.refused[deal.deal_id] = f"deal {deal.deal_id} covers deal {other}, which has no price"
-                del kept[deal.deal_id]
-        return list(kept.values())
+            return in_order(self.book.deals)
+        kept, self.refused = sound_in_order(self.book.deals, self.book.check, self.book.refused)
+        return kept
 
     def planned(self) -> Rollup:
         # Those of a group stand together, as they read the same losses and are added up together.
@@ -167,7 +158,7 @@ class _Planner:
                     task = self._add(tasks.price_years_of, "deals", costs, job, *inputs)
                     self.parts.setdefault(deal.deal_id, []).append((view, first, task))
                     keys.append((*book.group(deal), view))
-        stage = StageRef(self.plan, task.stage)
+        stage = task.whole
         groups: StageRef = self.plan.reduce(
             tasks.add_up_events, stage, by=keys, name="groups", on_upstream_error=self._skip
         )
@@ -195,7 +186,7 @@ class _Planner:
                 keys.append(view)
         if task is None:
             return []
-        stage = StageRef(self.plan, task.stage)
+        stage = task.whole
         ceded: StageRef = self.plan.reduce(
             tasks.add_up_events, stage, by=keys, name="ceded", on_upstream_error=self._skip
         )
@@ -216,7 +207,7 @@ class _Planner:
             task = self._add(
                 tasks.view_years, "years", costs, self.options.years, names, *inputs, *ceded[view : view + 1]
             )
-        stage = StageRef(self.plan, task.stage)
+        stage = task.whole
         pairs = sorted({(d, key[k]) for key in groups.keys or () for k, d in enumerate(tasks.DIMENSIONS)})
         pairs += [("portfolio", which) for which in ("gross", "ceded", "net")]
         summaries = dict(enumerate(pairs, 1))

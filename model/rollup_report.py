@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from model import report, tables
 from model.arrays import F8
 from model.capital import Tail
+from model.metrics import Annual, alt
 from model.pricing import Deal
 from model.rollup_tasks import Report, column
 
@@ -30,6 +31,7 @@ class Outcome:
     views: list[dict[str, F8]]
     fx: Mapping[str, float]
     failed: dict[int, str]
+    currency: str = "GBP"
 
 
 def collected(made: Any, ended: Any) -> Outcome:
@@ -51,6 +53,7 @@ def collected(made: Any, ended: Any) -> Outcome:
         views=[view for view in ended["years"] if isinstance(view, dict)],
         fx=made.book.fx,
         failed=failed,
+        currency=made.book.currency,
     )
 
 
@@ -68,17 +71,30 @@ def capital_table(found: Outcome) -> pa.Table:
 
 
 def write(found: Outcome, out: Path) -> None:
-    """deals.parquet (a row a layer), capital.parquet, ept.parquet (ORD) and its summaries.parquet, into `out`."""
+    """deals.parquet (a row a layer), capital.parquet, ept.parquet and palt.parquet (ORD) and their summaries.parquet,
+    into `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    about = {"currency": "GBP", "return_period": f"{found.tail.years / found.tail.k:g}"}
+    about = {"currency": found.currency, "return_period": f"{found.tail.years / found.tail.k:g}"}
     tables.write(
         report.deals_table(told.price for told in found.reports.values()), out / "deals.parquet", "deals", about
     )
     tables.write(found.curves, out / "ept.parquet", "ept", about)
+    tables.write(averages(found), out / "palt.parquet", "alt", about)
     pq.write_table(capital_table(found), out / "capital.parquet")
     ids, dimensions, values = zip(*((n, *pair) for n, pair in found.summaries.items()), strict=True)
     summary = pa.table({"SummaryId": pa.array(ids, pa.int32()), "Dimension": dimensions, "Value": values})
     pq.write_table(summary, out / "summaries.parquet")
+
+
+def averages(found: Outcome) -> pa.Table:
+    """Mean and standard deviation of annual losses over all views, as an ORD PALT."""
+    found_tables = []
+    for number, pair in found.summaries.items():
+        largest, total = (
+            np.stack([view[f"{of} {column(*pair)}"] for view in found.views]) for of in ("largest", "sum")
+        )
+        found_tables.append(alt(Annual(largest, total), summary_id=number))
+    return pa.concat_tables(found_tables)
 
 
 def annual(found: Outcome, which: str) -> F8:

@@ -67,13 +67,15 @@ class EventSet:
     """The events of a peril and region, which all loss sets on them share: so their losses fall in the same years.
 
     event_id i4[E], strictly increasing; rate f8[E] in events per year; `dispersion` as in `occurrence`.
-    `set_id` names its random streams. Raises ModelError naming the row and event that break this.
+    `set_id` names its random streams. `line`, where it is given, is when they occurred, and nothing is drawn.
+    Raises ModelError naming the row and event that break this.
     """
 
     set_id: int
     event_id: I4
     rate: F8
     dispersion: float = 0.0
+    line: Occurrence | None = None
 
     def __post_init__(self) -> None:
         if self.rate.shape != self.event_id.shape or self.rate.size == 0:
@@ -203,7 +205,7 @@ def losses_on(
         row = rows[part.event_row]
         loss = np.zeros(row.size, dtype=np.float32)
         hit = row >= 0
-        loss[hit] = _losses(elt, row[hit], stream(seed, Purpose.SEVERITY, loss_set, view, block))
+        loss[hit] = _losses(elt, row[hit], view, stream(seed, Purpose.SEVERITY, loss_set, view, block))
         parts.append(loss[part.ptr[low] :])
     return np.concatenate(parts)
 
@@ -230,7 +232,7 @@ def simulate(
     blocks = list(_blocks(events, years, seed, Purpose.OCCURRENCE))
     line = _joined([line.since(low) for line, low, _ in blocks])
     losses = [
-        _losses(elt, line.event_row, stream(seed, Purpose.SEVERITY, loss_set, view, block))[line.ptr[low] :]
+        _losses(elt, line.event_row, view, stream(seed, Purpose.SEVERITY, loss_set, view, block))[line.ptr[low] :]
         for view in range(views)
         for line, low, block in blocks
     ]
@@ -239,7 +241,9 @@ def simulate(
     return Yelt(ptr, np.tile(elt.event_id[line.event_row], views), np.tile(line.day, views), np.concatenate(losses))
 
 
-def _losses(elt: Elt, event_row: I4, rng: np.random.Generator) -> F4:
+def _losses(elt: Elt, event_row: I4, view: int, rng: np.random.Generator) -> F4:
+    if elt.samples is not None:
+        return np.asarray(elt.samples[view % len(elt.samples)][event_row])
     return sample_losses(elt.mean, elt.sd, elt.exposure, event_row, rng)
 
 
@@ -249,6 +253,9 @@ def _blocks(events: EventSet, years: int | range, seed: int, purpose: Purpose) -
     wanted = years if isinstance(years, range) else range(years)
     if not (wanted.step == 1 and 0 <= wanted.start < wanted.stop):
         raise ModelError(f"years must be a whole number >= 1, or a range of years from 0 on; got {years}")
+    if events.line is not None:
+        yield from _given(events, events.line, wanted)
+        return
     table, mean = alias_table(events.rate), float(np.sum(events.rate))
     if not (np.isfinite(events.dispersion) and events.dispersion >= 0):
         raise ModelError(f"dispersion must be finite and >= 0 (0 is Poisson); got {events.dispersion}")
@@ -257,6 +264,18 @@ def _blocks(events: EventSet, years: int | range, seed: int, purpose: Purpose) -
         low, high = max(wanted.start - first, 0), min(wanted.stop - first, BLOCK_YEARS)
         rng = stream(seed, purpose, events.set_id, block)
         yield _occurrence(table, mean, high, rng, events.dispersion), low, block
+
+
+def _given(events: EventSet, line: Occurrence, wanted: range) -> Iterator[tuple[Occurrence, int, int]]:
+    """As `_blocks`, of a time line that is there."""
+    if wanted.stop >= line.ptr.size:
+        raise ModelError(f"event set {events.set_id} has {line.ptr.size - 1} years; got {wanted.stop}")
+    for part, _, block in _cut(line):
+        first = block * BLOCK_YEARS
+        low, high = max(wanted.start - first, 0), min(wanted.stop - first, part.ptr.size - 1)
+        if low < high:
+            n = int(part.ptr[high])
+            yield Occurrence(part.ptr[: high + 1], part.event_row[:n], part.day[:n]), low, block
 
 
 def _joined(lines: Sequence[Occurrence]) -> Occurrence:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.arrays import F4, F8, Mask
+from model.wind_decay import Decay, prepared
 from model.wind_field import DEGREE_KM, REACH_KM, Model, footprint, gusts
 from model.wind_fortran import read_field, track_file
 from model.wind_grid import Grid
@@ -30,14 +31,15 @@ def comes_near(track: Track, grid: Grid) -> bool:
     return bool((beside & (track.lat > grid.lat[0] - reach) & (track.lat < grid.lat[-1] + reach)).any())
 
 
-def footprint_of(track: Track, *, grid: Grid, land: Mask, model: Model = "H08") -> pa.Table:
+def footprint_of(track: Track, *, grid: Grid, land: Mask, model: Model = "H08", decay: Decay = "missing") -> pa.Table:
     """A storm's footprint as rows, by numpy."""
-    return footprint_table(track.event_id, footprint(track, grid, model, land=land))
+    steps = prepared(track, decay)
+    return footprint_table(track.event_id, footprint(steps, grid, model, land=land, dt_h=None))
 
 
-def program_input(track: Track, grid: Grid, model: Model = "H08") -> dict[str, bytes]:
+def program_input(track: Track, grid: Grid, model: Model = "H08", decay: Decay = "missing") -> dict[str, bytes]:
     """A storm as the Fortran program reads it."""
-    return {"track": track_file(track, grid, model)}
+    return {"track": track_file(prepared(track, decay), grid, model, dt_h=None)}
 
 
 def footprint_from(field: bytes, event_id: int, *, land: Mask) -> pa.Table:

@@ -7,7 +7,7 @@ motion of the storm, damped with the distance. Units as in `wind_profiles`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from model import wind_profiles as wp
 from model.arrays import F4, F8, I8, Mask
 from model.errors import ModelError
-from model.wind_grid import Grid, is_land
+from model.wind_grid import Grid
 from model.wind_tracks import KNOT_MS, Track, resampled
 
 Model = Literal["H1980", "H08", "H10", "ER11", "W06"]
@@ -34,7 +34,6 @@ LAND_GUST = 1.49
 LAND_MEAN = 0.8
 """1-minute wind over land, of that at sea (Knaff et al. 2011, as the R package stormwindmodel has it)."""
 
-DECAY_KEPT, DECAY_FLOOR_MS, DECAY_PER_H = 0.9, 26.7 * KNOT_MS, 0.095
 """Of Kaplan & DeMaria 1995 (JAM 34, 2499): reduction at the coast, background wind, rate."""
 
 Steps = int | I8
@@ -225,32 +224,3 @@ def gusts(wind: F8 | F4, land: Mask | None = None) -> F4:
     if land is not None and land.shape != wind.shape:
         raise ModelError(f"the land mask has shape {land.shape}, the grid {wind.shape}")
     return np.asarray(wind * gust_factor(land), dtype=np.float32)
-
-
-def decay(landfall_ms: float | F8, hours: float | F8) -> F8:
-    """The largest wind so many hours after landfall: Vb + (0.9 V0 - Vb) e^(-0.095 t), without the term for the distance
-    from the coast (Kaplan & DeMaria 1995, JAM 34, 2499, eq. 7); never above what it was at sea."""
-    kept = DECAY_KEPT * np.asarray(landfall_ms)
-    later = DECAY_FLOOR_MS + (kept - DECAY_FLOOR_MS) * np.exp(-DECAY_PER_H * np.asarray(hours))
-    return np.fmin(later, np.fmax(kept, 0.0))
-
-
-def decayed(track: Track) -> Track:
-    """The resampled track as the decay law would have it from each landfall on, until it is at sea again.
-
-    For simulated tracks, or to ask what if: a best track has its decay over land in it already. The pressure drop goes
-    with the square of the wind.
-    """
-    over = is_land(track.lat, track.lon)
-    vmax, hours, wind = track.vmax_ms.copy(), track.hours, 0.0
-    landfall = -1
-    for k in range(vmax.size):
-        if not over[k]:
-            landfall = -1
-        elif k and landfall < 0:
-            landfall, wind = k, track.vmax_ms[k - 1]
-        if landfall >= 0:
-            vmax[k] = min(float(decay(wind, hours[k] - hours[landfall])), wind)
-    share = np.square(vmax / np.fmax(track.vmax_ms, 0.1))
-    drop = np.fmax(track.penv_hpa - track.pcen_hpa, 0.0) * share
-    return replace(track, vmax_ms=vmax, pcen_hpa=np.where(over, track.penv_hpa - drop, track.pcen_hpa))

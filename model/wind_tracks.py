@@ -87,7 +87,11 @@ def read_hurdat2(source: str | Path) -> list[Track]:
     """
     path = Path(source)
     body = path.read_bytes()
-    return parse_hurdat2((gzip.decompress(body) if path.suffix == ".gz" else body).decode())
+    try:
+        text = (gzip.decompress(body) if path.suffix == ".gz" else body).decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is no text: {error}") from error
+    return parse_hurdat2(text)
 
 
 @cache
@@ -195,16 +199,16 @@ def completed(track: Track) -> Track:
     if np.isnan(track.vmax_ms).all():
         raise ModelError(f"{track.storm} ({track.name}): no row has a wind speed; leave the storm out or fill them in")
     hours = track.hours
-    vmax = _interpolated(hours, track.vmax_ms, np.inf)
-    pcen = _interpolated(hours, track.pcen_hpa, GAP_H)
+    vmax = interpolated(hours, track.vmax_ms, np.inf)
+    pcen = interpolated(hours, track.pcen_hpa, GAP_H)
     drop = holland_2008_pressure_drop(vmax, track.lat)
     pcen = np.where(np.isnan(pcen), track.penv_hpa - drop, pcen)
-    rmax = _interpolated(hours, track.rmax_km, GAP_H)
+    rmax = interpolated(hours, track.rmax_km, GAP_H)
     rmax = np.where(np.isnan(rmax) | (rmax <= 0), rmax_from_pressure(pcen), rmax)
     return replace(track, vmax_ms=vmax, pcen_hpa=pcen, rmax_km=rmax)
 
 
-def _interpolated(hours: F8, column: F8, gap_h: float) -> F8:
+def interpolated(hours: F8, column: F8, gap_h: float) -> F8:
     """NaN between two known values at most `gap_h` apart becomes what lies between; without a limit the ends are filled
     too."""
     known = ~np.isnan(column)

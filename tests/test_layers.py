@@ -34,6 +34,7 @@ LEVELS = [
         "attached",
         "reduction",
         "plan_run",
+        "last_stage",
         "links",
     },
     {

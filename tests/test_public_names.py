@@ -8,9 +8,9 @@ import sys
 import fnmap
 
 NAMES = [
-    "ComputeModel", "Executor", "FnmapError", "Plan", "PlanRun", "Retry", "Run", "Session", "Status", "TaskError",
-    "Tolerate", "attach", "close", "command", "errors", "gc", "load_plan", "map", "map_reduce", "plan", "runs", "share",
-    "starmap", "submit", "task", "use",
+    "ComputeModel", "Executor", "FnmapError", "Plan", "PlanRun", "Retry", "Run", "Session", "StageRef", "Status",
+    "TaskError", "TaskRef", "Tolerate", "attach", "close", "command", "errors", "gc", "load_plan", "map",
+    "map_reduce", "plan", "runs", "share", "starmap", "submit", "task", "use",
 ]  # fmt: skip
 
 

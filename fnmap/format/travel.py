@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import io
 import pickle
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import cloudpickle
 
-from fnmap.format import exceptions
+from fnmap.format import classes, exceptions
 from fnmap.format.payload import Dumper, Frame, Ref, Share, Take, common_object, dump
 
 _lock = threading.Lock()
@@ -124,7 +123,8 @@ class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
             return _with_cache, (obj.__wrapped__, obj.cache_parameters())
         if issubclass(type(obj), BaseException) and (how := exceptions.reduced(obj)) is not NotImplemented:
             return how
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        return classes.by_value(obj, reduced) if isinstance(obj, type) and isinstance(reduced, tuple) else reduced
 
     def common(self) -> bytes:
         return b""
@@ -132,12 +132,15 @@ class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
 
 class _WholeHome(_Whole):
     """Towards the client: a class that came here by value goes home by name, so that the client gets an
-    instance of its own class. Classes of `__main__` and of function bodies have no such name; cloudpickle
-    recognises them in the process that they came from."""
+    instance of its own class. Those of `__main__` have their content beside it, for readers with another `__main__`.
+    Classes of function bodies have no such name; cloudpickle recognises them in the process that they came from."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, type) and obj.__module__ not in sys.modules and "<locals>" not in obj.__qualname__:
-            return home_class, (obj.__module__, obj.__qualname__, _tracker_id(obj))
+        if isinstance(obj, type) and "<locals>" not in obj.__qualname__:
+            if obj.__module__ == "__main__":
+                return classes.main_class, (*classes.named(obj), classes.shape(obj), _content(obj))
+            if obj.__module__ not in sys.modules:
+                return home_class, classes.named(obj)
         return super().reducer_override(obj)
 
 
@@ -154,7 +157,7 @@ class _Many:
             return super().reducer_override(obj)  # type: ignore[misc]
         if obj not in self._places:
             reduced = super().reducer_override(obj)  # type: ignore[misc]
-            if isinstance(reduced, tuple) and reduced[0] is not home_class:
+            if isinstance(reduced, tuple) and reduced[0] is not home_class:  # that is as short as a place
                 self._common.append(obj)
                 reduced = common_object, (len(self._common) - 1,)
             self._places[obj] = reduced
@@ -181,18 +184,15 @@ def _with_cache(fn: Callable[..., Any], parameters: dict[str, Any]) -> Callable[
     return cached
 
 
-def _tracker_id(obj: type) -> str | None:
-    """What cloudpickle calls a class that came here by value, so that its home can tell it."""
-    known: str | None = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(obj)
-    return known
-
-
 def home_class(module: str, qualname: str, tracker_id: str | None) -> Any:
-    """The very class where this is the process that it left from, else the class of that name, imported."""
-    known = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)
-    if known is not None:
-        return known
-    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+    """The class of a user's module, here; stored results name this function."""
+    return classes.home_class(module, qualname, tracker_id)
+
+
+def _content(obj: type) -> bytes:
+    out = io.BytesIO()
+    _Whole(out, 5).dump(obj)
+    return out.getvalue()
 
 
 @contextmanager

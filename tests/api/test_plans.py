@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from pathlib import Path
@@ -475,3 +476,27 @@ def test_an_array_that_several_stages_refer_to_is_stored_once(tmp_path):
         del run
         gc.collect()
         assert not [key for key in session.scratch.list("tmp/") if "/shared." in key]
+
+
+def test_a_plan_is_read_by_its_last_stage_as_a_run_is():
+    with fnmap.plan() as p:
+        p.map(square, p.map(square, [1, 2, 3]), name="last")
+    run = p.run(on="inline")
+
+    async def gathered():
+        return [result async for result in run]
+
+    assert list(run) == asyncio.run(gathered()) == [1, 16, 81]
+    assert sorted(run.as_completed()) == [(0, 1), (1, 16), (2, 81)]
+    assert run.table().equals(run["last"].table())
+    assert run.dataset().to_table().equals(run.table())
+    assert run.to_pandas()["task"].tolist() == [0, 1, 2]
+
+
+def test_a_task_knows_its_stage():
+    with fnmap.plan() as p:
+        stage = p.map(square, [1, 2])
+        assert isinstance(stage[1], fnmap.TaskRef)
+        assert stage[1].whole == stage
+        p.gather(sum, p.add(square, 3).whole)
+    assert p.run(on="inline").result() == 9

@@ -12,7 +12,8 @@ import model
 from model import wind_field as wf
 from model import wind_profiles as wp
 from model.errors import ModelError
-from model.wind_field import MODELS, decay, decayed, footprint, gusts, motion_of, nodes_of, reach_of, sustained
+from model.wind_decay import decay, decayed, inland, prepared
+from model.wind_field import MODELS, footprint, gusts, motion_of, nodes_of, reach_of, sustained
 from model.wind_grid import Grid, land_on
 from model.wind_tracks import KNOT_MS, Track, resampled, rmax_from_pressure, storm
 
@@ -253,3 +254,41 @@ def test_a_storm_decays_over_land_and_no_sooner():
     assert weaker.vmax_ms[crossing[0]] == pytest.approx(0.9 * 70)
     assert (weaker.lat[crossing[0]], weaker.lon[crossing[0]]) == pytest.approx((25.5, -80.3), abs=0.3)
     assert (weaker.pcen_hpa[crossing] > 930).all()
+
+
+def test_a_best_track_is_not_decayed_a_second_time():
+    track = storm("AL041992")
+    assert np.array_equal(prepared(track).vmax_ms, resampled(track).vmax_ms)
+    assert not np.array_equal(prepared(track, "always").vmax_ms, prepared(track, "never").vmax_ms)
+
+
+def test_where_nothing_was_measured_inland_the_last_wind_decays():
+    """Andrew without its rows behind the landfall in Louisiana: 0.9 of the wind at the coast, then by the law."""
+    track = storm("AL041992")
+    late = track.time > np.datetime64("1992-08-26T09:00")
+    bare = replace(
+        track, vmax_ms=np.where(late, np.nan, track.vmax_ms), pcen_hpa=np.where(late, np.nan, track.pcen_hpa)
+    )
+    steps = prepared(bare)
+    at = np.flatnonzero(steps.time > np.datetime64("1992-08-26T09:00"))
+    before = steps.vmax_ms[at[0] - 1]
+    hours = steps.hours[at] - steps.hours[at[0]]
+    np.testing.assert_allclose(steps.vmax_ms[at], inland(0.9 * before, hours))
+    assert (prepared(bare, "never").vmax_ms[at] == before).all()
+    lower = replace(bare, pcen_hpa=track.pcen_hpa)  # a pressure that was measured has decayed
+    assert np.array_equal(prepared(lower).pcen_hpa, resampled(lower).pcen_hpa)
+
+
+def test_an_unknown_decay_is_refused():
+    with pytest.raises(ModelError, match="unknown decay 'twice'; choose from missing, always, never"):
+        prepared(storm("AL041992"), "twice")
+
+
+def test_from_a_wind_that_was_measured_inland_decay_goes_on_without_the_step_at_the_coast():
+    wind = np.array([60.0, 54.0, 50.0, 50.0, 50.0])
+    line = np.full(5, 29.0)  # from the sea over Florida
+    lon = np.array([-80.3, -81.2, -81.4, -81.6, -81.8])
+    time = np.datetime64("2000-09-01T00:00") + 6 * np.arange(5) * np.timedelta64(1, "h")
+    steps = Track("AL012000", "X", time, line, lon, wind, 980 + 0 * wind, 1010 + 0 * wind, 40 + 0 * wind)
+    found = decayed(steps, np.array([True, True, True, False, False]))
+    assert found.vmax_ms == pytest.approx([60.0, 54.0, 50.0, inland(50.0, 6.0), inland(50.0, 12.0)])
