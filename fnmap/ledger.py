@@ -70,6 +70,7 @@ class Ledger:
         self._buffer: int | None = None
         self._listeners: tuple[Listener, ...] = ()
         self._telling_end = self._told_end = False
+        self._tellers = set[int]()  # threads that tell; a listener among them may read the results
         self.on_end: Callable[[], None] | None = None  # called once when the run has ended
         self.on_cancel: Callable[[], None] | None = None  # of a stage of a plan: cancel the plan
         self.halted_by: Ledger | None = None  # the stage of the plan whose failure left tasks of this one waiting
@@ -281,7 +282,25 @@ class Ledger:
             self.cancel()
         self.finish_telling()
 
+    @property
+    def over(self) -> bool:
+        """Has it ended, and is that told? The bar is done before the caller prints, and the cache knows the results
+        before they are asked of it again. A listener that reads them tells, and cannot wait for that."""
+        told = self._told_end or self.attached is not None or threading.get_ident() in self._tellers
+        return self.ended and (told or not (self._listeners or self.on_end))
+
     def tell(self) -> None:
+        mine = threading.get_ident()
+        if mine in self._tellers:  # a listener has changed something
+            self._tell()
+            return
+        self._tellers.add(mine)
+        try:
+            self._tell()
+        finally:
+            self._tellers.discard(mine)
+
+    def _tell(self) -> None:
         for waiter in list(self.waiters):
             waiter()
         if self.stream is not None:
@@ -399,8 +418,8 @@ class Ledger:
 
     def check_end(self) -> None:
         """Raise what kept the run from giving a result for each item."""
-        if self._listeners and self.ended and self.attached is None:
-            self.wait(lambda: self._told_end)  # let the bar be done before the caller prints
+        if self.ended:
+            self.wait(lambda: self.over)
         if self.error is not None:
             raise self.error
         if self.too_many():

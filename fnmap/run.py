@@ -120,7 +120,7 @@ class Run(Awaited):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has ended, at most `timeout` seconds. Did it?"""
         self.ledger.want_all()
-        return self.ledger.wait(lambda: self.ledger.ended, timeout) and self.ledger.attached != "running"
+        return self.ledger.wait(lambda: self.ledger.over, timeout) and self.ledger.attached != "running"
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self._await().__await__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 from gates import say_at, wait_at
 
@@ -9,6 +11,7 @@ import fnmap
 from fnmap.caching import CROWDED
 from fnmap.errors import NotCacheable, UsageError
 from fnmap.lease import committed
+from fnmap.observe.events import RunEnded
 from fnmap.storage.files import FileStore
 from fnmap.storage.memory import MemoryStore
 from fnmap.testing.stores import CountingStore
@@ -249,3 +252,38 @@ def test_what_a_run_has_is_found_by_others_while_it_goes_on(eager, tmp_path, gat
         assert again.report()["cached"] > 0
         gate.open()
         assert list(run) == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize("read", [list, fnmap.Run.wait], ids=["list", "wait"])
+def test_who_has_read_a_cached_run_finds_its_results_in_the_cache(tmp_path, read):
+    order, has_read = [], Event()
+    with fnmap.Session(workers=1, store=tmp_path) as session:
+        run = session.map(abs, range(3), cache=True)
+        write = run.ledger.on_end
+
+        def write_late():
+            has_read.wait(0.2)
+            write()
+            order.append("written")
+
+        run.ledger.on_end = write_late
+        read(run)
+        order.append("read")
+        has_read.set()
+        assert order == ["written", "read"]
+        assert session.map(abs, range(3), cache=True).report()["cached"] == 3
+
+
+def test_a_listener_reads_the_results_of_a_cached_run(tmp_path):
+    heard, there = [], Event()
+
+    def listen(event):
+        if isinstance(event, RunEnded):
+            there.wait()
+            heard.append(list(run))
+
+    with fnmap.Session(workers=1, store=tmp_path, listeners=[listen]) as session:
+        run = session.map(abs, range(3), cache=True)
+        there.set()
+        assert run.wait(60)
+    assert heard == [[0, 1, 2]]
