@@ -309,7 +309,7 @@ def _deploy_options(parser: argparse.ArgumentParser) -> None:
 
 def _sizes(text: str) -> tuple[int, ...]:
     try:
-        return () if text == "none" else tuple(int(times) for times in text.split(","))
+        return () if text == "none" else tuple(sorted({int(times) for times in text.split(",")}))
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be whole numbers, as in 2,4, or none; got {text!r}") from None
 

@@ -135,9 +135,7 @@ class WorkerLost(ComputeError):
     knows it; `log` is what the worker said last; `out_of_memory`: it probably died of that.
     """
 
-    def __init__(
-        self, message: str, *, at: range | None = None, log: str = "", out_of_memory: bool = False
-    ) -> None:
+    def __init__(self, message: str, *, at: range | None = None, log: str = "", out_of_memory: bool = False) -> None:
         super().__init__(message)
         self.at, self.log, self.out_of_memory = at, log, out_of_memory
 
