@@ -167,7 +167,8 @@ class _Patient:
             return f"has {said['MemorySize']:,} MB and not {times} times {first['MemorySize']:,}"
         alike = ["CodeSha256", "Handler", "Role", "Runtime", "Timeout"]
         apart = [key for key in alike if said.get(key) != first.get(key)]
-        apart += [name for name, value in self.variables.items() if _variables(said).get(name) != value]
+        ours = {name: value for name, value in self.variables.items() if name.startswith("FNMAP_")}
+        apart += [name for name, value in ours.items() if _variables(said).get(name) != value]
         return f"differs from {self.deployment.name} in {', '.join(apart)}" if apart else ""
 
     def packages(self) -> Iterator[Finding]:

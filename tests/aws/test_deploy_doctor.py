@@ -91,8 +91,12 @@ def test_sizes_that_are_well_are_a_line_and_what_is_not_is_named(well, stub):
     ]
     deploy(well, stub)
     well["lambda"].update_function_configuration(FunctionName="fnmap-2x", Timeout=9, Environment={"Variables": {}})
-    ((state, said, mend),) = about(findings(), "sizes")[:1]
-    assert said.startswith("fnmap-2x differs from fnmap in Timeout, FNMAP_CODE, ")
+    configure(well, MINE="1")
+    assert [said for _, said, _ in about(findings(), "sizes")] == [
+        "fnmap-2x differs from fnmap in Timeout, FNMAP_CODE, FNMAP_METRICS, FNMAP_PACKAGES, FNMAP_SECRET, FNMAP_SIZES,"
+        " FNMAP_STORE",
+        "fnmap-3x",
+    ]
 
 
 def test_another_python_is_named(well, monkeypatch):

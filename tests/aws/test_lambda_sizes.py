@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 
 import pytest
 
@@ -93,6 +95,25 @@ def test_a_factor_of_one_keeps_every_attempt_at_the_size_of_the_first(direct):
     retry = fnmap.Retry(0, memory_factor=1)
     with pytest.raises(TaskPoisoned, match=r"sizes up to 1,200 MB, which Retry\(memory_factor=2\) takes"):
         direct.map(hold, [350], retries=retry).result()
+
+
+PROGRAM = f"""#!{sys.executable}
+import os, select
+held = bytearray(b"x") * (350 << 20)
+select.select([], [], [], {HELD_S})
+print(os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"])
+"""
+
+
+def test_a_program_that_is_out_of_memory_has_failed_and_has_more_of_it_if_retry_says_so(direct, tmp_path):
+    path = tmp_path / "hold"
+    path.write_text(PROGRAM)
+    path.chmod(0o755)
+    run = fnmap.command(str(path))
+    with pytest.raises(fnmap.errors.CommandFailed) as caught:
+        direct.map(run, [{}]).result()
+    assert caught.value.returncode == -signal.SIGKILL
+    assert list(direct.map(run, [{}], retries=fnmap.Retry(1, memory_factor=2))) == ["600\n"]
 
 
 # -- where calls go --------------------------------------------------------------------------------------
