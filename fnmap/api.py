@@ -102,7 +102,8 @@ def map(  # noqa: A001 - it is the builtin's name because it is the builtin's me
       puts a TaskError in its place; "skip" leaves it out; Tolerate(share) is "return" up to that share
       of the tasks, and "raise" beyond.
     - `retries`: how often a task that raised is tried again, or a Retry. A worker that dies is replaced
-      and costs the task nothing, three times; a task that kills its worker more often has failed.
+      and costs the task nothing, three times; a task that kills its worker more often has failed. One that was out
+      of memory has more of it the next time, where the compute has any: see Retry.
     - `timeout`: seconds for one task; then its worker is killed, with its children.
     - `chunksize`: tasks that travel together; "auto" adapts it to how long they take.
     - `buffersize`: of iterators without a length, how many items may be drawn ahead of the results taken.

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from fnmap.aws.deployment import Deployment
     from fnmap.aws.package import Package
 
-_OPTIONS = ("python", "arch", "memory_mb", "timeout_s", "disk_mb", "concurrency", "log_days", "tmp_days", "metrics")
+_OPTIONS = (
+    "python", "arch", "memory_mb", "sizes", "timeout_s", "disk_mb", "concurrency", "log_days", "tmp_days", "metrics",
+)  # fmt: skip
 _KINDS = {"LogGroup": "logs", "EventInvokeConfig": "async calls"}
 
 
@@ -291,6 +293,8 @@ def _deploy_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--python", default=own, help=f"of the function (default: as here, {own})")
     group.add_argument("--arch", choices=("x86_64", "arm64"), help="(at first: x86_64)")
     group.add_argument("--memory", dest="memory_mb", type=int, metavar="MB", help="(at first: 1769, one processor)")
+    sizes = "functions besides, of so many times the memory, for tasks that run out of it, as in 2,4 (at first: none)"
+    group.add_argument("--sizes", type=_sizes, metavar="N,N", help=sizes)
     group.add_argument("--timeout", dest="timeout_s", type=int, metavar="S", help="of a call (at first: 900)")
     group.add_argument("--disk", dest="disk_mb", type=int, metavar="MB", help="of /tmp (at first: 512)")
     group.add_argument("--concurrency", type=int, metavar="N", help="reserve so many of the account's environments")
@@ -301,6 +305,13 @@ def _deploy_options(parser: argparse.ArgumentParser) -> None:
     more = "one more, besides those that are deployed, as in pandas==3.0"
     parser.add_argument("--add", action="append", default=[], metavar="PACKAGE", help=more)
     parser.add_argument("--tag", action="append", default=[], metavar="K=V", type=_tag, help="on all that is made")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return () if text == "none" else tuple(sorted({int(times) for times in text.split(",")}))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be whole numbers, as in 2,4, or none; got {text!r}") from None
 
 
 def _tag(text: str) -> str:

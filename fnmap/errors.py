@@ -132,12 +132,12 @@ class WorkerLost(ComputeError):
     """The worker died before it answered.
 
     `at` is the range of positions within the call that may have been running, where the compute
-    knows it; `log` is what the worker said last.
+    knows it; `log` is what the worker said last; `out_of_memory`: it probably died of that.
     """
 
-    def __init__(self, message: str, *, at: range | None = None, log: str = "") -> None:
+    def __init__(self, message: str, *, at: range | None = None, log: str = "", out_of_memory: bool = False) -> None:
         super().__init__(message)
-        self.at, self.log = at, log
+        self.at, self.log, self.out_of_memory = at, log, out_of_memory
 
 
 class CallTimeout(ComputeError):

@@ -216,10 +216,14 @@ def check_retries(retries: Any) -> Retry | None:
     on = retries.on if isinstance(retries.on, tuple) else (retries.on,)
     if not all(isinstance(t, type) and issubclass(t, BaseException) for t in on):
         raise UsageError(f"retries=Retry(on=...) must be exception types; got {retries.on!r}")
+    factor: Any = retries.memory_factor
+    if factor is not None and not (isinstance(factor, Real) and 1 <= float(factor) <= MEMORY_FACTOR_MOST):
+        raise UsageError(f"retries=Retry(memory_factor=...) must be 1 to {MEMORY_FACTOR_MOST}; got {factor!r}")
     return replace(retries, retries=count(retries.retries, 0, RETRIES), on=on)
 
 
 RETRIES = "retries must be an int >= 0, or Retry(...)"
+MEMORY_FACTOR_MOST = 1000
 
 
 def check_errors(errors: Any) -> Any:

@@ -63,7 +63,7 @@ def forecast(
 
 def _rules(options: MapOptions, costs: Any, model: ComputeModel) -> Rules:
     """As a run would schedule the stage."""
-    return Rules(options.chunks(model.chunk_s), options.limit, options.idempotent, costs)
+    return Rules(options.chunks(model.chunk_s), options.limit, options.idempotent, costs, options.retry)
 
 
 def _count(workers: Any) -> int:

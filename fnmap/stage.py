@@ -319,7 +319,7 @@ class Stage:
     def _fault(self, chunk: Chunk, error: BaseException) -> None:
         now = clock.now()
         if isinstance(error, WorkerLost):
-            verdict, kind = self.schedule.lost(chunk, error.at), "poisoned"
+            verdict, kind = self.schedule.lost(chunk, error.at, out_of_memory=error.out_of_memory), "poisoned"
         elif isinstance(error, CallTimeout):
             retryable = issubclass(TaskTimeout, self.schedule.retry.on)
             verdict, kind = self.schedule.timed_out(chunk, error.at, retryable, now), "timeout"

@@ -151,7 +151,6 @@ def make_aws(s3_server, moto_server, monkeypatch) -> Iterator[Callable[..., Any]
                 monkeypatch.setenv(name, value)
             if options["light"]:  # their process is this one
                 monkeypatch.setenv("FNMAP_SECRET", aws.variables["FNMAP_SECRET"])
-                monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "fnmap")
             return aws
 
         yield make
@@ -167,16 +166,11 @@ def aws_here(local_aws, monkeypatch) -> Any:
 
 @pytest.fixture
 def deploy(local_aws) -> Callable[..., str]:
-    """Deploy fnmap under another name, with other variables, memory or time-out."""
-    from fnmap.testing.local_aws import HANDLER, own_zip
+    """Deploy fnmap under another name, with other variables, memory, sizes or time-out."""
 
-    def make(name: str, memory_mb: int = 1769, timeout_s: int = 60, **variables: str) -> str:
+    def make(name: str, **options: Any) -> str:
         if name not in {f["FunctionName"] for f in local_aws.client.list_functions()["Functions"]}:
-            local_aws.client.create_function(
-                FunctionName=name, Runtime=f"python{sys.version_info[0]}.{sys.version_info[1]}", Handler=HANDLER,
-                Role="arn:aws:iam::123456789012:role/fnmap", Code={"ZipFile": own_zip()}, MemorySize=memory_mb,
-                Timeout=timeout_s, Environment={"Variables": local_aws.variables | variables},
-            )  # fmt: skip
+            local_aws.deploy(name, **options)
         return name
 
     return make

@@ -10,15 +10,27 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn
 
+from fnmap.aws.deployment import MEMORY_MOST_MB, function_of
 from fnmap.aws.requests import Refused, Service, function_path
 from fnmap.errors import DeployError, NotPicklable
 
+_DEPLOY = "fnmap deploy"
 _ALIKE = ("cloudpickle", "numpy")  # whose pickles may not load in another major version
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """One of the functions of a deployment, which differ in their memory only: `times` that of the first."""
+
+    function: str
+    memory_mb: int
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
-    """A deployed function. `packages`: versions by distribution, as far as the deployment could say them."""
+    """A deployed function. `packages`: versions by distribution, as far as the deployment could say them; `sizes`: how
+    many times its memory there is, itself among them."""
 
     name: str
     secret: bytes
@@ -28,6 +40,29 @@ class Configuration:
     timeout_s: float
     packages: dict[str, str]
     code: str
+    sizes: tuple[int, ...] = (1,)
+
+    @property
+    def deploy(self) -> str:
+        """The command that deploys it."""
+        return _DEPLOY if self.name == "fnmap" else f"{_DEPLOY} --name {self.name}"
+
+    def size(self, memory: float) -> Size:
+        """The smallest that has so many times the memory, else the biggest there is."""
+        times = next((times for times in self.sizes if times >= memory), self.sizes[-1])
+        return Size(function_of(self.name, times), times * self.memory_mb, times)
+
+    def more_memory(self, size: Size) -> str:
+        """What to do about a call that was out of memory in a function of this size, as the end of a message."""
+        biggest, ways = self.sizes[-1], []
+        if size.times < biggest:
+            return f"there are sizes up to {biggest * self.memory_mb:,} MB, which Retry(memory_factor=2) takes"
+        if 2 * biggest * self.memory_mb <= MEMORY_MOST_MB:
+            sizes = ",".join(map(str, (*self.sizes[1:], 2 * biggest)))
+            ways.append(f"`{self.deploy} --sizes {sizes}` gives more to such tasks alone")
+        if (more_mb := min(2 * self.memory_mb, MEMORY_MOST_MB // biggest)) > self.memory_mb:
+            ways.append(f"`{self.deploy} --memory {more_mb}` gives more to all")
+        return f"there is no bigger size; {', '.join(ways) or 'nor has Lambda one: give each task less to do at once'}"
 
     def __repr__(self) -> str:
         return f"Configuration({self.name!r}, {self.store!r}, ...)"  # the secret is not for tracebacks
@@ -38,7 +73,7 @@ class Configuration:
 
 def read_configuration(service: Service, function: str) -> Configuration:
     """What is deployed under this name. Raises DeployError that names what is wrong and the command that mends it."""
-    deploy = "fnmap deploy" if function == "fnmap" else f"fnmap deploy --name {function}"
+    deploy = _DEPLOY if function == "fnmap" else f"{_DEPLOY} --name {function}"
     try:
         said = json.loads(service.ask("GET", function_path(function, "/configuration")))
     except Refused as error:
@@ -59,12 +94,13 @@ def read_configuration(service: Service, function: str) -> Configuration:
         float(said["Timeout"]),
         packages,
         variables.get("FNMAP_CODE", ""),
+        tuple(int(times) for times in variables.get("FNMAP_SIZES", "1").split()),
     )
 
 
 def check_alike(there: Configuration, code: str) -> None:
     """Raise DeployError unless what is pickled here can be loaded there."""
-    deploy = "fnmap deploy" if there.name == "fnmap" else f"fnmap deploy --name {there.name}"
+    deploy = there.deploy
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if there.python != here:
         raise DeployError(
@@ -87,12 +123,11 @@ def check_packages(there: Configuration, modules: Iterable[str], what: str) -> N
     homes = _homes()
     for module in sorted({module.partition(".")[0] for module in modules}):
         names = [name.lower().replace("_", "-") for name in homes.get(module, ())]
-        if module in sys.stdlib_module_names or not names or has.intersection(names):
+        if module in sys.stdlib_module_names or module == "fnmap" or not names or has.intersection(names):
             continue
-        deploy = "fnmap deploy" if there.name == "fnmap" else f"fnmap deploy --name {there.name}"
         raise DeployError(
             f"{what} needs the package {names[0]!r}, which is missing in the function {there.name!r}: run"
-            f" `{deploy} --add {names[0]}=={version_here(names[0])}`"
+            f" `{there.deploy} --add {names[0]}=={version_here(names[0])}`"
         )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from fnmap.aws.clients import Clients
-from fnmap.aws.deployment import TAG, Deployment, Resource, resources, variables_of
+from fnmap.aws.deployment import TAG, Deployment, Resource, log_group, resources, variables_of
 from fnmap.aws.kinds import KINDS
 from fnmap.aws.package import Package, code_hash
 from fnmap.aws.troubles import told
@@ -57,7 +58,9 @@ def _deployed(aws: Clients, deployment: Deployment) -> dict[str, Any]:
         found |= {"python": function["Runtime"].removeprefix("python"), "arch": function["Architectures"][0]}
         found |= {"memory_mb": function["MemorySize"], "timeout_s": function["Timeout"]}
         found |= {"disk_mb": function["EphemeralStorage"]["Size"]}
-        found["metrics"] = function["Environment"]["Variables"].get("FNMAP_METRICS") == "1"
+        variables = function["Environment"]["Variables"]
+        found["metrics"] = variables.get("FNMAP_METRICS") == "1"
+        found["sizes"] = tuple(int(times) for times in variables.get("FNMAP_SIZES", "1").split())[1:]
     if (logs := KINDS["AWS::Logs::LogGroup"].read(aws, deployment.log_group)) and logs["RetentionInDays"]:
         found["log_days"] = logs["RetentionInDays"]
     if bucket := KINDS["AWS::S3::Bucket"].read(aws, deployment.bucket):
@@ -70,7 +73,8 @@ def plan(aws: Clients, deployment: Deployment, package: Package) -> list[Change]
     """Compare what should be with what exists. Changes nothing."""
     with told():
         function = KINDS["AWS::Lambda::Function"].read(aws, deployment.name)
-        return [_change(aws, resource) for resource in wanted(deployment, package, _secret(deployment, function))]
+        changes = [_change(aws, resource) for resource in wanted(deployment, package, _secret(deployment, function))]
+        return changes + _sizes(aws, deployment.name, but=deployment.functions.values())
 
 
 def left_out(aws: Clients, name: str, package: Package) -> list[str]:
@@ -142,9 +146,33 @@ def plan_destroy(aws: Clients, name: str, *, keep_data: bool = False) -> list[Ch
                 continue
             if resource.kind == "AWS::SQS::Queue":
                 changes += _queues(aws, name)
-            elif KINDS[resource.kind].read(aws, resource.name) is not None:
-                changes.append(Change("delete", resource, details=_contents(aws, resource)))
+            elif resource.kind == "AWS::Lambda::Function":
+                changes += [*_existing(aws, resource), *_sizes(aws, name)]
+            else:
+                changes += _existing(aws, resource)
     return changes
+
+
+def _existing(aws: Clients, resource: Resource) -> list[Change]:
+    """Its deletion, if it exists."""
+    if KINDS[resource.kind].read(aws, resource.name) is None:
+        return []
+    return [Change("delete", resource, details=_contents(aws, resource))]
+
+
+def _sizes(aws: Clients, name: str, but: Collection[str] = ()) -> list[Change]:
+    """The functions of other sizes, which go with their logs. Those that a plan knows of may not be all: it may have
+    been broken off; so they are looked for by name and tag."""
+    found = []
+    for page in aws["lambda"].get_paginator("list_functions").paginate():
+        for function in (one["FunctionName"] for one in page["Functions"]):
+            if function in but or not re.fullmatch(rf"{re.escape(name)}-\d+x", function):
+                continue
+            now = KINDS["AWS::Lambda::Function"].read(aws, function)
+            if now is not None and now["Tags"].get(TAG) == name:
+                found += _existing(aws, Resource(log_group(function), "AWS::Logs::LogGroup", log_group(function), {}))
+                found.append(Change("delete", Resource(function, "AWS::Lambda::Function", function, {})))
+    return found
 
 
 def _queues(aws: Clients, name: str) -> list[Change]:

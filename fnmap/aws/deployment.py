@@ -18,6 +18,7 @@ TAG = "fnmap:deployment"
 TMP = "tmp/"
 """Objects of the bucket under this prefix expire."""
 PACKAGES_LIMIT = 2048  # of the 4 KB that all variables of a function may take
+MEMORY_LEAST_MB, MEMORY_MOST_MB = 128, 10240
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
 
 Kind = Literal[
@@ -43,7 +44,8 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One function with its bucket, role, queue and logs, in one region of one account."""
+    """One function with its bucket, role, queue and logs, in one region of one account. `sizes`: functions besides it,
+    with so many times its memory."""
 
     account: str
     region: str
@@ -52,6 +54,7 @@ class Deployment:
     python: str = "3.11"
     arch: str = "x86_64"
     memory_mb: int = 1769  # one whole processor
+    sizes: tuple[int, ...] = ()
     timeout_s: int = 900
     disk_mb: int = 512
     concurrency: int | None = None  # None: what the account has
@@ -70,6 +73,9 @@ class Deployment:
             value = getattr(self, option)
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{option} must be in {low}..{high}; got {value}")
+        if _OF_A_SIZE.search(self.name):
+            raise UsageError(f"name must not end as the functions of --sizes do; got {self.name!r}")
+        check_sizes(self.sizes, self.memory_mb)
 
     @property
     def bucket(self) -> str:
@@ -85,7 +91,12 @@ class Deployment:
 
     @property
     def log_group(self) -> str:
-        return f"/aws/lambda/{self.name}"
+        return log_group(self.name)
+
+    @property
+    def functions(self) -> dict[int, str]:
+        """The names of its functions, by how many times the memory of the first they have."""
+        return {times: function_of(self.name, times) for times in (1, *self.sizes)}
 
     def arn(self, service: str, rest: str) -> str:
         """The name of something of this deployment, in full."""
@@ -93,8 +104,32 @@ class Deployment:
         return f"arn:{self.partition}:{service}:{region}:{account}:{rest}"
 
 
+def function_of(name: str, times: int) -> str:
+    """The name of the function with so many times the memory."""
+    return name if times == 1 else f"{name}-{times}x"
+
+
+def log_group(function: str) -> str:
+    """Where Lambda writes what a function says."""
+    return f"/aws/lambda/{function}"
+
+
+def check_sizes(sizes: tuple[int, ...], memory_mb: int) -> None:
+    """Raise UsageError for sizes that Lambda cannot have."""
+    if list(sizes) != sorted(set(sizes)) or any(times < 2 for times in sizes):
+        raise UsageError(f"--sizes must be whole numbers of 2 or more, each once and in order; got {list(sizes)}")
+    if sizes and (most_mb := sizes[-1] * memory_mb) > MEMORY_MOST_MB:
+        fits, less_mb = MEMORY_MOST_MB // memory_mb, MEMORY_MOST_MB // sizes[-1]
+        mend = [f"--sizes up to {fits}"] * (fits > 1) + [f"--memory {less_mb}"] * (less_mb >= MEMORY_LEAST_MB)
+        raise UsageError(
+            f"--sizes {sizes[-1]} with --memory {memory_mb} comes to {most_mb:,} MB, and Lambda gives a function"
+            f" {MEMORY_MOST_MB:,} at most: give {', or '.join([*mend, '--sizes none'])}"
+        )
+
+
+_OF_A_SIZE = re.compile(r"-\d+x$")
 _RANGES = (
-    ("memory_mb", 128, 10240),
+    ("memory_mb", MEMORY_LEAST_MB, MEMORY_MOST_MB),
     ("timeout_s", 1, 900),
     ("disk_mb", 512, 10240),
     ("concurrency", 1, 10**6),
@@ -104,15 +139,11 @@ _RANGES = (
 
 def resources(deployment: Deployment, code: Mapping[str, str], variables: Mapping[str, str]) -> list[Resource]:
     """All of a deployment, in the order in which it is made."""
-    tags = {TAG: deployment.name, **deployment.tags}
-    return [
-        _bucket(deployment, tags),
-        _queue(deployment, tags),
-        _log_group(deployment, tags),
-        _role(deployment, tags),
-        _function(deployment, tags, code, variables),
-        _events(deployment),
-    ]
+    d, tags = deployment, {TAG: deployment.name, **deployment.tags}
+    found = [_bucket(d, tags), _queue(d, tags), *(_log_group(d, tags, times) for times in d.functions), _role(d, tags)]
+    for times in (*d.sizes, 1):  # the first says which others there are, so it comes last
+        found += [_function(d, tags, times, code, variables), _events(d, times)]
+    return found
 
 
 def variables_of(deployment: Deployment, *, secret: str, code: str, versions: Mapping[str, str]) -> dict[str, str]:
@@ -122,6 +153,7 @@ def variables_of(deployment: Deployment, *, secret: str, code: str, versions: Ma
         "FNMAP_METRICS": "1" if deployment.metrics else "0",
         "FNMAP_PACKAGES": _packages(versions),
         "FNMAP_SECRET": secret,
+        "FNMAP_SIZES": " ".join(map(str, deployment.functions)),
         "FNMAP_STORE": f"s3://{deployment.bucket}",
     }
 
@@ -171,9 +203,10 @@ def _queue(d: Deployment, tags: Mapping[str, str]) -> Resource:
     return Resource("DeadLetters", "AWS::SQS::Queue", d.queue, properties)
 
 
-def _log_group(d: Deployment, tags: Mapping[str, str]) -> Resource:
-    properties = {"LogGroupName": d.log_group, "RetentionInDays": d.log_days, "Tags": tags}
-    return Resource("Logs", "AWS::Logs::LogGroup", d.log_group, properties)
+def _log_group(d: Deployment, tags: Mapping[str, str], times: int) -> Resource:
+    name = log_group(d.functions[times])
+    properties = {"LogGroupName": name, "RetentionInDays": d.log_days, "Tags": tags}
+    return Resource(f"Logs{_suffix(times)}", "AWS::Logs::LogGroup", name, properties)
 
 
 def _role(d: Deployment, tags: Mapping[str, str]) -> Resource:
@@ -186,15 +219,18 @@ def _role(d: Deployment, tags: Mapping[str, str]) -> Resource:
     return Resource("Role", "AWS::IAM::Role", d.role, properties)
 
 
-def _function(d: Deployment, tags: Mapping[str, str], code: Mapping[str, str], env: Mapping[str, str]) -> Resource:
+def _function(
+    d: Deployment, tags: Mapping[str, str], times: int, code: Mapping[str, str], env: Mapping[str, str]
+) -> Resource:
+    name, suffix = d.functions[times], _suffix(times)
     properties = {
-        "FunctionName": d.name,
+        "FunctionName": name,
         "Runtime": f"python{d.python}",
         "Architectures": [d.arch],
         "Handler": HANDLER,
         "Role": d.arn("iam", f"role/{d.role}"),
         "Code": code,
-        "MemorySize": d.memory_mb,
+        "MemorySize": times * d.memory_mb,
         "Timeout": d.timeout_s,
         "EphemeralStorage": {"Size": d.disk_mb},
         "Environment": {"Variables": env},
@@ -202,14 +238,21 @@ def _function(d: Deployment, tags: Mapping[str, str], code: Mapping[str, str], e
     }
     if d.concurrency is not None:
         properties["ReservedConcurrentExecutions"] = d.concurrency
-    return Resource("Function", "AWS::Lambda::Function", d.name, properties, after=("Role", "Logs"))
+    return Resource(f"Function{suffix}", "AWS::Lambda::Function", name, properties, after=("Role", f"Logs{suffix}"))
 
 
-def _events(d: Deployment) -> Resource:
+def _events(d: Deployment, times: int) -> Resource:
+    name, suffix = d.functions[times], _suffix(times)
     properties = {
-        "FunctionName": d.name,
+        "FunctionName": name,
         "Qualifier": "$LATEST",
         "MaximumRetryAttempts": 0,  # fnmap tries again itself, and knows what it tries
         "DestinationConfig": {"OnFailure": {"Destination": d.arn("sqs", d.queue)}},
     }
-    return Resource("Events", "AWS::Lambda::EventInvokeConfig", d.name, properties, after=("Function", "DeadLetters"))
+    after = (f"Function{suffix}", "DeadLetters")
+    return Resource(f"Events{suffix}", "AWS::Lambda::EventInvokeConfig", name, properties, after)
+
+
+def _suffix(times: int) -> str:
+    """What tells the resources of one size from those of another."""
+    return "" if times == 1 else f"{times}x"

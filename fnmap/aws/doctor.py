@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from fnmap.aws.clients import Clients
 from fnmap.aws.deploy import place_of
-from fnmap.aws.deployment import TMP, Deployment
+from fnmap.aws.deployment import TMP, Deployment, function_of
 from fnmap.aws.package import code_hash
-from fnmap.aws.troubles import code_of, explain, told
+from fnmap.aws.troubles import code_of, explain, maybe, told
 from fnmap.errors import DeployError
 
 FEW = 100  # environments at once, below which an account should ask for more
+_GONE = "ResourceNotFoundException"
 _QUOTA = "aws service-quotas request-service-quota-increase --service-code lambda --quota-code L-B99A9384"
 
 
@@ -67,6 +68,7 @@ class _Patient:
         self.checks: Mapping[str, Callable[[], Iterator[Finding]]] = {
             "bucket": self.bucket,
             "function": self.function,
+            "sizes": self.sizes,
             "packages": self.packages,
             "concurrency": self.concurrency,
             "dead letters": self.dead_letters,
@@ -76,18 +78,14 @@ class _Patient:
     @cached_property
     def configuration(self) -> dict[str, Any] | None:
         """Of the function, if it is there."""
-        from botocore.exceptions import ClientError
+        return self._configuration(self.deployment.name)
 
-        try:
-            return dict(self.aws["lambda"].get_function_configuration(FunctionName=self.deployment.name))
-        except ClientError as error:
-            if code_of(error) != "ResourceNotFoundException":
-                raise
-            return None
+    def _configuration(self, function: str) -> dict[str, Any] | None:
+        return maybe(self.aws["lambda"].get_function_configuration, _GONE, FunctionName=function) or None
 
     @property
     def variables(self) -> dict[str, str]:
-        return dict((self.configuration or {}).get("Environment", {}).get("Variables", {}))
+        return _variables(self.configuration)
 
     def bucket(self) -> Iterator[Finding]:
         """Is it there, and can we write, read and delete?"""
@@ -143,6 +141,36 @@ class _Patient:
             size = f"{said['MemorySize']:,} MB, {said['Timeout']} s"
             yield Finding("ok", "function", f"{name}: {there}, {size}, code {theirs}")
 
+    def sizes(self) -> Iterator[Finding]:
+        """Are the functions with more memory there, and as the first is but for that?"""
+        first, found = self.configuration, []
+        for times in [int(times) for times in self.variables.get("FNMAP_SIZES", "1").split()[1:]] if first else ():
+            name = function_of(self.deployment.name, times)
+            said = self._configuration(name)
+            if said is None:
+                wrong = "is not there"
+            elif (state := said.get("State", "Active")) not in ("Active", "Inactive"):
+                wrong = f"is {state}: {said.get('StateReason', '')}"
+            else:
+                wrong = self._differs(said, times)
+            if wrong:
+                yield Finding("problem", "sizes", f"{name} {wrong}", self.deploy)
+            else:
+                found.append(name)
+        if found:
+            yield Finding("ok", "sizes", ", ".join(found))
+
+    def _differs(self, said: Mapping[str, Any], times: int) -> str:
+        """What a function of another size has otherwise than the first, and should not; "" if nothing."""
+        first = self.configuration or {}
+        if said["MemorySize"] != times * first["MemorySize"]:
+            return f"has {said['MemorySize']:,} MB and not {times} times {first['MemorySize']:,}"
+        alike = ["CodeSha256", "Handler", "Role", "Runtime", "Timeout"]
+        apart = [key for key in alike if said.get(key) != first.get(key)]
+        ours = {name: value for name, value in self.variables.items() if name.startswith("FNMAP_")}
+        apart += [name for name, value in ours.items() if _variables(said).get(name) != value]
+        return f"differs from {self.deployment.name} in {', '.join(apart)}" if apart else ""
+
     def packages(self) -> Iterator[Finding]:
         """Are packages there of the versions that are here? What is pickled in one may not load in another."""
         if self.configuration is None:
@@ -192,7 +220,7 @@ class _Patient:
             yield Finding("ok", "dead letters", "none wait")
 
     def round_trip(self) -> Iterator[Finding]:
-        """Call it twice: the first call may have to start an environment."""
+        """Call it twice: the first call may have to start an environment. The other sizes differ in memory only."""
         if self.configuration is None:
             return
         took_ms, logs = [], f"aws logs tail {self.deployment.log_group} --since 10m"
@@ -208,6 +236,10 @@ class _Patient:
             yield Finding("problem", "round trip", f"it answers {body[:80]!r}, which is no pong", self.deploy)
         else:
             yield Finding("ok", "round trip", f"{took_ms[1]:.0f} ms; the call before it {took_ms[0]:.0f} ms")
+
+
+def _variables(said: Mapping[str, Any] | None) -> dict[str, str]:
+    return dict((said or {}).get("Environment", {}).get("Variables", {}))
 
 
 def _far(name: str, one: str, other: str) -> bool:

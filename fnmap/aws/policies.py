@@ -21,14 +21,14 @@ def trust() -> Document:
 
 
 def function(d: Deployment) -> Document:
-    """What the function may do: its bucket but for its own package, its log group, the queues, itself."""
+    """What the function may do, of any size: its bucket but for its own package, its log group, the queues, itself."""
     bucket = d.arn("s3", d.bucket)
     return _document(
         *_bucket(d),
         {**_allow("", ["s3:*"], [f"{bucket}/{PACKAGES}*"]), "Sid": "NotItsOwnPackage", "Effect": "Deny"},
-        _allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [d.arn("logs", f"log-group:{d.log_group}:*")]),
+        _allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{group}:*" for group in _log_groups(d)]),
         _allow("Tell", ["sqs:SendMessage"], [d.arn("sqs", f"{d.name}-*")]),
-        _allow("FanOut", ["lambda:InvokeFunction"], [d.arn("lambda", f"function:{d.name}")]),
+        _allow("FanOut", ["lambda:InvokeFunction"], _functions(d)),
     )
 
 
@@ -36,14 +36,22 @@ def user(d: Deployment) -> Document:
     """What whoever maps may do: call the function and read what became of it. Not deploy."""
     queues = ["CreateQueue", "DeleteMessage", "DeleteQueue", "GetQueueAttributes", "GetQueueUrl", "ReceiveMessage"]
     lambdas = ["GetFunctionConcurrency", "GetFunctionConfiguration", "InvokeFunction"]
-    log_group = d.arn("logs", f"log-group:{d.log_group}")
+    logs = [name for group in _log_groups(d) for name in (group, f"{group}:*")]
     return _document(
         *_bucket(d),
-        _allow("Call", [f"lambda:{verb}" for verb in lambdas], [d.arn("lambda", f"function:{d.name}")]),
+        _allow("Call", [f"lambda:{verb}" for verb in lambdas], _functions(d)),
         _allow("Hear", [f"sqs:{verb}" for verb in [*queues, "TagQueue"]], [d.arn("sqs", f"{d.name}-*")]),
-        _allow("ReadLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], [log_group, f"{log_group}:*"]),
+        _allow("ReadLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], logs),
         _allow("KnowLimits", ["lambda:GetAccountSettings"], ["*"]),
     )
+
+
+def _functions(d: Deployment) -> list[str]:
+    return [d.arn("lambda", f"function:{name}") for name in d.functions.values()]
+
+
+def _log_groups(d: Deployment) -> list[str]:
+    return [d.arn("logs", f"log-group:/aws/lambda/{name}") for name in d.functions.values()]
 
 
 def _bucket(d: Deployment) -> list[Document]:

@@ -11,9 +11,10 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fnmap.aws.deployment import TAG
 from fnmap.aws.requests import Refused, Service, function_path
@@ -36,6 +37,14 @@ LOOK_S = 1.0
 log = logging.getLogger(__name__)
 
 
+class Ready(NamedTuple):
+    """An event to send: the tag of its call, and the function that it is for."""
+
+    event: bytes
+    tag: str
+    function: str
+
+
 class Detached:
     """The asynchronous way of a LambdaCompute, which it shares the connections with.
 
@@ -50,10 +59,10 @@ class Detached:
         self._out: dict[str, tuple[Call, Future[Report], float]] = {}  # by tag, with the time of its sending
         self._heard_at = 0.0
         self._tags: dict[Future[Report], str] = {}
-        self._ready: list[tuple[bytes, str]] = []  # events to send, and the tags of their calls
+        self._ready: list[Ready] = []
         self._listening = self._closed = False
         self._patience_s = compute.there.timeout_s + patience_s
-        compute.check_concurrency()
+        compute.check_concurrency(compute.function)
         name = f"{compute.function}-answers-{os.urandom(6).hex()}"
         try:
             made = self._sqs.call(
@@ -75,7 +84,7 @@ class Detached:
         tag, event = self._compute.messages.event(call, self.queue, EVENT_BYTES)
         self._out[tag], self._tags[future] = (call, future, time.monotonic()), tag
         future.add_done_callback(self._forget)
-        self._wire.soon(self._leave(event, tag))
+        self._wire.soon(self._leave(Ready(event, tag, self._compute.there.size(call.memory).function)))
         if self._closed:
             settle(future, WorkerLost(WITHDRAWN))
 
@@ -101,10 +110,10 @@ class Detached:
         if (tag := self._tags.pop(future, None)) is not None:
             self._out.pop(tag, None)
 
-    async def _leave(self, event: bytes, tag: str) -> None:
+    async def _leave(self, one: Ready) -> None:
         """Send the events that have gathered: each by itself, or, when they are many, by way of invokers."""
         self._listen()
-        self._ready.append((event, tag))
+        self._ready.append(one)
         if len(self._ready) > 1:
             return  # the first of them sends all
         await asyncio.sleep(0)  # whatever else is about to be sent joins
@@ -113,17 +122,18 @@ class Detached:
             groups = [[one] for one in ready] if len(ready) <= FAN_MOST else list(_groups(ready))
             await asyncio.gather(*map(self._post, groups))
 
-    async def _post(self, group: list[tuple[bytes, str]]) -> None:
-        body = group[0][0] if len(group) == 1 else b'{"fan":[%b]}' % b",".join(event for event, _ in group)
+    async def _post(self, group: list[Ready]) -> None:
+        function = group[0].function
+        body = group[0].event if len(group) == 1 else b'{"fan":[%b]}' % b",".join(one.event for one in group)
         headers = {"x-amz-invocation-type": "Event", "content-type": "application/json"}
-        path = function_path(self._compute.function, "/invocations")
+        path = function_path(function, "/invocations")
         try:
             status, said, answer = await self._wire.post(path, body, headers, 60.0)
-            error = None if status == 202 else self._compute.refused(status, said, answer)
+            error = None if status == 202 else self._compute.refused(status, said, answer, function)
         except Exception as wrong:  # no credentials any more, for one
             error = wrong
-        for _, tag in group:
-            if error is not None and (out := self._out.get(tag)) is not None:
+        for one in group:
+            if error is not None and (out := self._out.get(one.tag)) is not None:
                 settle(out[1], error)
 
     def _listen(self) -> None:
@@ -182,7 +192,7 @@ class Detached:
         try:
             if head[0] == "kept":
                 head, body = await aside(messages.fetched, head)
-            settle(future, messages.report(head, body, arrow=call.job.arrow))
+            settle(future, messages.report(head, body, call))
         except Exception as error:  # what the report says, or that it cannot be read: the scheduler judges
             known = isinstance(error, FnmapError) and not isinstance(error, StoreError)
             log.log(logging.DEBUG if known else logging.WARNING, "the report of %s: %s", call.id, error)
@@ -199,14 +209,15 @@ class Detached:
                     settle(future, WorkerLost(lost))
 
 
-def _groups(ready: list[tuple[bytes, str]]) -> Any:
-    """What one invoker may send on: so many events, and no more bytes than an event of its own may have."""
-    group, size = list[tuple[bytes, str]](), 0
-    for one in ready:
-        if group and (len(group) == FAN or size + len(one[0]) > EVENT_BYTES - 1000):
+def _groups(ready: list[Ready]) -> Iterator[list[Ready]]:
+    """What one invoker may send on, to itself: so many events, and no more bytes than an event of its own may have."""
+    group, size = list[Ready](), 0
+    for one in sorted(ready, key=lambda one: one.function):
+        full = len(group) == FAN or size + len(one.event) > EVENT_BYTES - 1000
+        if group and (full or one.function != group[0].function):
             yield group
             group, size = [], 0
         group.append(one)
-        size += len(one[0]) + 1
+        size += len(one.event) + 1
     if group:
         yield group

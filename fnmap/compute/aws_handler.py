@@ -20,6 +20,7 @@ import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from fnmap.aws import envelope
@@ -37,6 +38,7 @@ SAID_BYTES = 64 << 10  # of what tasks print, that goes back to the caller: the 
 TOLD_BYTES = 160 << 10  # of an answer that goes through the queue, in base64; a larger one waits in the store
 ANSWER_BYTES = 4_600_000  # of one that comes back at once: in base64 less than the 6 MB that Lambda takes
 FAN_THREADS = 16
+MEMORY_SHARE = 0.8  # of the function's: a worker that dies with so much was out of memory, or near it
 
 logging.getLogger("fnmap.compute.local").setLevel(logging.ERROR)  # that a worker died is said in the answer
 
@@ -68,7 +70,7 @@ class Environment:
         if "ping" in event:
             return {"pong": {"python": platform.python_version(), "calls": self.calls, "pid": os.getpid()}}
         if "fan" in event:
-            return self._fan_out(event["fan"])
+            return self._fan_out(event["fan"], context.function_name)
         begun = time.time()
         (tag, job_at, queue, kept), message = self._opened(event)
         left_s = context.get_remaining_time_in_millis() / 1000
@@ -107,17 +109,19 @@ class Environment:
             sys.stderr.write(f"{error}\n")
 
     def _answer(self, message: Any, job_at: Any, kept: str | None, left_s: float, context: Any) -> tuple[Any, bytes]:
-        """("report", nothing) and its message, or what happened: "lost", "timeout", "fault" of the store, "broken"."""
+        """("report", nothing) and its message, or what happened: "lost", "out of memory", "timeout", "fault" of the
+        store, "broken"."""
         try:
             call = self._call(message, job_at, kept)
-            report = self._run(call, max(0.1, left_s - min(MARGIN_S, 0.2 * left_s)))
+            limit_mb = float(context.memory_limit_in_mb)
+            report = self._run(call, max(0.1, left_s - min(MARGIN_S, 0.2 * left_s)), limit_mb)
         except StoreBusy as error:
             return ("lost", (f"the function could not read its call: {error}", None, "")), b""
         except StoreError as error:
             return ("fault", (type(error).__name__, f"in the function: {error}")), b""
         except WorkerLost as error:
             at = None if error.at is None else (error.at.start, error.at.stop)
-            return ("lost", (f"{error}{_memory(context)}", at, error.log)), b""
+            return ("out of memory" if error.out_of_memory else "lost", (str(error), at, error.log)), b""
         except CallTimeout as error:
             return ("timeout", (str(error), error.at, error.log)), b""
         except Exception as error:  # a class that is missing here, a worker that does not start
@@ -136,16 +140,19 @@ class Environment:
         self._forget_jobs(call.job)
         return call
 
-    def _run(self, call: Call, left_s: float) -> Report:
+    def _run(self, call: Call, left_s: float, limit_mb: float) -> Report:
         if self._worker is not None:
             return self._worker.run(call)
         local = self._local or self._start()
         future = local.submit(call)
+        _offer(local.pids())
         try:
             return future.result(left_s)
         except TimeoutError:
             if future.done():  # the function's own TimeoutError cannot be here: it is a failure in the report
                 raise
+        except WorkerLost as lost:
+            raise _judged(lost, limit_mb) from None
         return self._stop(local, future, left_s)
 
     def _stop(self, local: LocalCompute, future: Future[Report], left_s: float) -> Report:
@@ -178,10 +185,10 @@ class Environment:
             self._services[name] = Service(name)
         return self._services[name]
 
-    def _fan_out(self, events: list[Any]) -> dict[str, int]:
+    def _fan_out(self, events: list[Any], function: str) -> dict[str, int]:
         """Invoke this very function for each event: a burst that leaves one client leaves many invokers instead."""
         service = self._service("lambda")
-        path = function_path(os.environ["AWS_LAMBDA_FUNCTION_NAME"], "/invocations")
+        path = function_path(function, "/invocations")
         headers = {"x-amz-invocation-type": "Event", "content-type": "application/json"}
 
         def send(event: Any) -> bool:
@@ -223,6 +230,22 @@ class Heard:
         return [(kind, [*what[:-1], what[-1][-SAID_BYTES:]]) for kind, what in lines]
 
 
+def _offer(pids: list[int]) -> None:
+    """Should memory run out, the kernel is to kill a worker, of whose death this process tells, and not this one."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _judged(lost: WorkerLost, limit_mb: float) -> WorkerLost:
+    """The death of a worker, with what it was probably of."""
+    had_mb = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    if had_mb < MEMORY_SHARE * limit_mb:
+        return lost
+    said = f"{lost}; with {had_mb:.0f} of the function's {limit_mb:.0f} MB, so it was probably out of memory"
+    return WorkerLost(said, at=lost.at, log=lost.log, out_of_memory=True)
+
+
 def _peak_mb(pids: list[int]) -> float:
     """The most memory that one of these processes, or this one, has had at a time."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -230,17 +253,6 @@ def _peak_mb(pids: list[int]) -> float:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123
             most = max(most, *(int(line.split()[1]) for line in status if line.startswith("VmHWM:")))
     return most / 1024
-
-
-def _memory(context: Any) -> str:
-    limit = float(context.memory_limit_in_mb)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    if peak < 0.8 * limit:
-        return ""
-    return (
-        f"; it had {peak:.0f} of the function's {limit:.0f} MB, so it was probably out of memory:"
-        f" `fnmap deploy --memory {min(10240, 2 * int(limit))}` gives it more"
-    )
 
 
 def emit(head: Any, body: bytes, context: Any, *, cold: bool, begun: float) -> None:

@@ -183,13 +183,14 @@ class LambdaCompute:
     # -- direct ----------------------------------------------------------------------------------------
 
     async def _direct(self, call: Call, tag: str, event: bytes, future: Future[Report]) -> None:
-        path = function_path(self.function, "/invocations")
+        function = self.there.size(call.memory).function
+        path = function_path(function, "/invocations")
         headers = {"x-amz-log-type": "Tail", "content-type": "application/json"}
         try:
             assert self._wire is not None
             status, said, body = await self._wire.post(path, event, headers, self.there.timeout_s + SLACK_S)
             if status == 429 and b"Reserved" in body:
-                await aside(self.check_concurrency)
+                await aside(self.check_concurrency, function)
             report = await self._outcome(call, tag, status, said, body)
         except asyncio.CancelledError:
             settle(future, WorkerLost(WITHDRAWN))
@@ -199,8 +200,8 @@ class LambdaCompute:
             self.window.well()
             settle(future, report)
 
-    def refused(self, status: int, said: Mapping[str, str], body: bytes) -> Exception:
-        """What a status other than success means."""
+    def refused(self, status: int, said: Mapping[str, str], body: bytes, function: str) -> Exception:
+        """What a status other than success of this function means."""
         code = code_of(said, body)
         text = body[:300].decode(errors="replace")
         if status == 429:
@@ -209,7 +210,7 @@ class LambdaCompute:
         if status == 413 or code == "RequestTooLargeException":
             return ComputeError(f"Lambda takes no message so large: {text}")
         if status == 404:
-            return DeployError(f"the function {self.function!r} is gone: run `fnmap deploy`")
+            return DeployError(f"the function {function!r} is gone: run `{self.there.deploy}`")
         if status in (401, 403):
             return DeployError(
                 f"Lambda: {code}: {text}; `fnmap doctor` says what is wrong, `fnmap deploy --policy` what you need"
@@ -218,22 +219,22 @@ class LambdaCompute:
             return WorkerLost(f"Lambda: {text}")
         return self.window.ill(f"Lambda: {status or 'it cannot be reached'} {code}: {text}")
 
-    def check_concurrency(self) -> None:
+    def check_concurrency(self, function: str) -> None:
         """Raise DeployError if the function is switched off: then no call of it will ever run."""
-        path = f"/2019-09-30/functions/{quote(self.function, safe='')}/concurrency"
+        path = f"/2019-09-30/functions/{quote(function, safe='')}/concurrency"
         try:
             reserved = json.loads(self.service.ask("GET", path) or b"{}").get("ReservedConcurrentExecutions")
         except Refused:  # it may not be asked: then waiting is all that can be done
             return
         if reserved == 0:
             raise DeployError(
-                f"the function {self.function!r} is switched off: 0 calls at once are reserved for it;"
-                f" `aws lambda delete-function-concurrency --function-name {self.function}` switches it on"
+                f"the function {function!r} is switched off: 0 calls at once are reserved for it;"
+                f" `aws lambda delete-function-concurrency --function-name {function}` switches it on"
             )
 
     async def _outcome(self, call: Call, tag: str, status: int, said: Mapping[str, str], body: bytes) -> Report:
         if status != 200:
-            raise self.refused(status, said, body)
+            raise self.refused(status, said, body, self.there.size(call.memory).function)
         if "x-amz-function-error" in said:
             raise self._broken(call, body, said.get("x-amz-log-result", ""))
         try:
@@ -243,7 +244,7 @@ class LambdaCompute:
         head, report = self.messages.opened(tag, answer)
         if head[0] == "kept":
             head, report = await aside(self.messages.fetched, head)
-        return self.messages.report(head, report, arrow=call.job.arrow)
+        return self.messages.report(head, report, call)
 
     def _broken(self, call: Call, body: bytes, tail: str) -> Exception:
         """What became of a call whose environment failed."""
@@ -259,9 +260,9 @@ class LambdaCompute:
             mend = "run `fnmap deploy`, then `fnmap doctor`"
             return DeployError(f"the function does not start: {kind}: {message}; {mend}\n{text}")
         if kind == "Runtime.OutOfMemory" or "signal: killed" in message:
-            more = min(10240, 2 * self.there.memory_mb)
-            mend = f"`fnmap deploy --memory {more}` gives it more"
-            message += f"; probably out of memory ({self.there.memory_mb} MB): {mend}"
+            size = self.there.size(call.memory)
+            what = f"{kind}: {message}; probably out of memory ({size.memory_mb:,} MB)"
+            return self.messages.out_of_memory(what, call, log=text)
         if ("Timedout" in kind or "timed out" in message) and len(call.tasks) == 1:
             return CallTimeout(message, at=0, log=text)
         return WorkerLost(f"{kind or 'the function failed'}: {message}", log=text)

@@ -68,13 +68,14 @@ class Messages:
         self.home.delete([key])
         return envelope.unpacked(whole)
 
-    def report(self, head: Any, body: bytearray, *, arrow: bool) -> Report:
-        """The report in an answer; raises what the answer says instead. What was printed and logged is shown."""
+    def report(self, head: Any, body: bytearray, call: Call) -> Report:
+        """The report in an answer to a call; raises what the answer says instead. What was printed and logged is
+        shown."""
         kind, what, heard = head
         for line in heard:
             show(*line)
         if kind == "report":
-            return Report.from_message(body, arrow=arrow)
+            return Report.from_message(body, arrow=call.job.arrow)
         if kind == "throttled":
             raise Throttled(what[0], retry_after_s=5.0)
         if kind == "fault":
@@ -84,7 +85,15 @@ class Messages:
         message, at, text = what
         if kind == "timeout":
             raise CallTimeout(message, at=at, log=text)
-        raise WorkerLost(message, at=None if at is None else range(*at), log=text)
+        where = None if at is None else range(*at)
+        if kind == "out of memory":
+            raise self.out_of_memory(message, call, at=where, log=text)
+        raise WorkerLost(message, at=where, log=text)
+
+    def out_of_memory(self, message: str, call: Call, *, at: range | None = None, log: str = "") -> WorkerLost:
+        """What became of a call that needed more memory than there was where it went."""
+        mend = self.there.more_memory(self.there.size(call.memory))
+        return WorkerLost(f"{message}: {mend}", at=at, log=log, out_of_memory=True)
 
     def _place(self, job: Job) -> Place | None:
         """None if the job goes with the call; else its key and where it is in the deployment's store."""

@@ -46,7 +46,8 @@ class Compute(Protocol):
 
     def submit(self, call: Call) -> Future[Report]:
         """Start one call. The future may end in WorkerLost, CallTimeout or Throttled, which the scheduler
-        knows what to do about; any other exception ends the run."""
+        knows what to do about; any other exception ends the run. It should have `call.memory` times the usual memory,
+        where that can be chosen."""
         ...
 
     def close(self) -> None:

@@ -127,10 +127,10 @@ class Fleet:
             self._idle.append(Worker(now, now))
             self.alive += 1
 
-    def pay_call(self, seconds: float) -> None:
-        """A call took so long: where calls are what is paid for."""
+    def pay_call(self, seconds: float, memory: float = 1.0) -> None:
+        """A call took so long: where calls are what is paid for. One of twice the memory costs twice as much."""
         if self.model.billing == "lambda":
-            self.paid_s += math.ceil(round(seconds / LAMBDA_STEP_S, 6)) * LAMBDA_STEP_S
+            self.paid_s += math.ceil(round(seconds / LAMBDA_STEP_S, 6)) * LAMBDA_STEP_S * self.model.size(memory)
 
     def close(self, now: float) -> None:
         """All are let go."""

@@ -30,9 +30,10 @@ class StageForecast:
 class Forecast:
     """What a plan will take.
 
-    `work_s`: seconds of workers inside tasks; `paid_s`: seconds for which workers are paid or held. `failed`: tasks
-    that lost too many workers, and those that depend on them. `retries`: calls after a loss; `losses`: workers that
-    died; `throttles`: calls that were sent back. `writes_per_s`, `reads_per_s`: requests to S3 in the busiest second.
+    `work_s`: seconds of workers inside tasks; `paid_s`: seconds for which workers are paid or held; one with twice the
+    usual memory counts twice. `failed`: tasks that lost too many workers, and those that depend on them. `retries`:
+    calls after a loss; `losses`: workers that died; `throttles`: calls that were sent back. `writes_per_s`,
+    `reads_per_s`: requests to S3 in the busiest second.
     `dollars`: by line, at the prices of `prices_of`. `profile`: seconds and how many calls are out then.
     """
 

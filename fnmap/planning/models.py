@@ -39,6 +39,7 @@ class ComputeModel:
     retry_after_s: float = 1.0
 
     memory_gb: float = 0.0
+    sizes: tuple[int, ...] = (1,)  # how many times that a call may have, as of `fnmap deploy --sizes`
     vcpus: float = 1.0
     time_limit_s: float = math.inf  # of a call
     idle_s: float = math.inf  # a worker without a call is gone after so long
@@ -67,9 +68,15 @@ class ComputeModel:
         for name in ("slots", "speed", "chunk_s", "burst", "ramp_per_s", "time_limit_s", "straggle_factor"):
             if not getattr(self, name) > 0:
                 raise PlanError(f"{name} of a compute model must be over 0; got {getattr(self, name)!r}")
+        if list(self.sizes) != sorted(set(self.sizes)) or self.sizes[:1] != (1,):
+            raise PlanError(f"sizes of a compute model must begin with 1 and grow; got {self.sizes!r}")
         for name in ("loss", "straggle", "throttle"):
             if not 0 <= getattr(self, name) < 1:
                 raise PlanError(f"{name} of a compute model is a chance, 0 to under 1; got {getattr(self, name)!r}")
+
+    def size(self, memory: float) -> int:
+        """How many times the usual memory a call gets that should have so many."""
+        return next((times for times in self.sizes if times >= memory), self.sizes[-1])
 
     @property
     def cold_sigma(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 INFRA_RETRIES = 3  # attempts after the first that a lost worker may cost one task before it is called poison
+MEMORY_GROWTH = 2.0  # after a death for want of memory: a factor of eight within INFRA_RETRIES
 SPLIT_WAYS = 16  # a lost chunk is split so: a poison item among 65 536 is alone after four losses
 
 
@@ -14,14 +15,21 @@ class Retry:
 
     `retries` more attempts, for exceptions of the types `on`, the k-th of them after
     min(`backoff_s` * 2**(k-1), `max_backoff_s`) seconds, with `memory_factor`**k times the memory where the
-    compute can choose it.
+    compute can choose it. So have the attempts after the death of a worker. Unless it is given, only the attempt after
+    one that was out of memory has more: twice as much.
     """
 
     retries: int
     on: tuple[type[BaseException], ...] = (Exception,)
     backoff_s: float = 0.1
     max_backoff_s: float = 30.0
-    memory_factor: float = 1.0
+    memory_factor: float | None = None
+
+    def growth(self, *, out_of_memory: bool = False) -> float:
+        """How many times the memory of an attempt the next one gets."""
+        if self.memory_factor is not None:
+            return self.memory_factor
+        return MEMORY_GROWTH if out_of_memory else 1.0
 
     def delay_s(self, failures: int) -> float:
         """Seconds to wait after this many failures of one task."""

@@ -151,8 +151,9 @@ class Schedule:
         self._return(chunk.tasks[ran:])
         return [chunk.tasks[p] for p in final]
 
-    def lost(self, chunk: Chunk, at: range | None = None) -> Verdict:
-        """The worker died. `at`: positions one of which it was running, where that is known."""
+    def lost(self, chunk: Chunk, at: range | None = None, *, out_of_memory: bool = False) -> Verdict:
+        """The worker died. `at`: positions one of which it was running, where that is known. `out_of_memory`: of that,
+        as far as the compute can tell."""
         if self.has_twin(chunk):
             self._twins[chunk.id] -= 1  # the other may still answer
             return Verdict()
@@ -163,7 +164,7 @@ class Schedule:
         self._return(chunk.tasks[at.stop :])
         self._return(chunk.tasks[: at.start])
         if len(suspects) == 1:
-            return self._accuse(suspects[0], chunk)
+            return self._accuse(suspects[0], chunk, out_of_memory)
         step = max(1, -(-len(suspects) // SPLIT_WAYS))
         for start in range(0, len(suspects), step):
             self._queue_again(suspects[start : start + step], chunk.attempt + 1, chunk.memory)
@@ -356,16 +357,17 @@ class Schedule:
             return False
         self._failures[task] = failures
         self._mark([task], State.WAITING)
-        again = self._chunk([task], chunk.attempt + 1, chunk.memory * self.retry.memory_factor)
+        again = self._chunk([task], chunk.attempt + 1, chunk.memory * self.retry.growth())
         heapq.heappush(self._later, (now + self.retry.delay_s(failures), again.id, again))
         return True
 
-    def _accuse(self, task: int, chunk: Chunk) -> Verdict:
+    def _accuse(self, task: int, chunk: Chunk, out_of_memory: bool) -> Verdict:
         losses = self._losses[task] = self._losses.get(task, 0) + 1
         if losses > INFRA_RETRIES:
             self._move(task, State.FAILED)
             return Verdict([task], losses)
-        self._queue_again([task], chunk.attempt + 1, chunk.memory * self.retry.memory_factor)
+        memory = chunk.memory * self.retry.growth(out_of_memory=out_of_memory)
+        self._queue_again([task], chunk.attempt + 1, memory)
         return Verdict()
 
     def _settle(self, tasks: Sequence[int], failed: dict[int, bool], final: list[int]) -> None:

@@ -30,12 +30,13 @@ DRIVER_S = 50e-6  # of the driver for a call: some 20 to 80 us, mostly to pickle
 @dataclass(frozen=True, slots=True, eq=False)
 class Rules:
     """What holds for the schedule of one stage; None: what holds for all. `limit`: calls at once. `costs`: what the
-    scheduler takes the tasks to cost."""
+    scheduler takes the tasks to cost. `retry`: how much memory the attempt after a loss has."""
 
     chunks: ChunkPolicy | None = None
     limit: int | None = None
     backups: bool | None = None
     costs: Any = None
+    retry: Retry | None = None
 
 
 def simulate(
@@ -90,7 +91,7 @@ def _schedule(each: Durations, own: Rules, of_all: Rules, workers: int, by_cost:
     schedule = Schedule(
         slots=workers,
         chunks=own.chunks or of_all.chunks or ChunkPolicy(),
-        retry=Retry(0),
+        retry=own.retry or Retry(0),
         costs=known if own.costs is None else own.costs,
         limit=own.limit,
         backups=bool(of_all.backups if own.backups is None else own.backups),

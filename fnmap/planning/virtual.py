@@ -190,7 +190,7 @@ class VirtualRun:
             if not self._out[key]:
                 del self._out[key]
         self.ends.append(at)
-        self.fleet.pay_call(at - call.start)
+        self.fleet.pay_call(at - call.start, call.chunk.memory)
         if call.lost is not None and not call.killed:
             self.fleet.lose(call.worker, at)
         else:

@@ -17,8 +17,9 @@ Where the real service does otherwise:
   and EphemeralStorage is kept but not enforced. With `isolated=False` it sees packages of this interpreter that the
   zip lacks.
 - Layers lie in folders of their own on PYTHONPATH, not in /opt: only their Python packages are found.
-- Memory is looked at every 50 ms, and the peak of the main process after each call: what its children held for less
-  may go unseen. It is the resident memory of the processes, in which shared pages count for each.
+- Of an environment that is out of memory, the process is killed that the kernel would choose. Memory is looked at every
+  50 ms, and the peak of the main process after each call: what its children held for less may go unseen. It is the
+  resident memory of the processes, in which shared pages count for each.
 - The ramp is a bucket that fills evenly; the reason given for its 429 is that of concurrency, for want of a
   documented one. There is no limit of requests per second, neither of an environment (10/s) nor of the management
   calls (15/s).

@@ -15,19 +15,19 @@ import io
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fnmap
+from fnmap.aws.deployment import HANDLER, function_of
 from fnmap.aws.package import code_hash
 from fnmap.compute.aws_handler import Environment
 from fnmap.testing.aws_lambda import LambdaService
 from fnmap.testing.servers import Server, moto_server, s3_server
 
-HANDLER = "fnmap.compute.aws_handler.handle"
 PACKAGES = ("cloudpickle", "numpy", "obstore", "pandas", "pyarrow")  # as far as they are installed
 
 
@@ -46,11 +46,25 @@ class LocalAws:
         """A boto3 client of the Lambda service."""
         return boto3_client("lambda", self.env)
 
+    def deploy(
+        self, name: str, *, memory_mb: int = 1769, timeout_s: int = 60, sizes: Sequence[int] = (), **variables: str
+    ) -> str:
+        """Deploy fnmap under a name, with functions of so many times the memory besides; the name."""
+        said, code = {"FNMAP_SIZES": " ".join(map(str, (1, *sizes)))}, own_zip()
+        for times in (*sizes, 1):
+            self.client.create_function(
+                FunctionName=function_of(name, times), Runtime=f"python{sys.version_info[0]}.{sys.version_info[1]}",
+                Handler=HANDLER, Role="arn:aws:iam::123456789012:role/fnmap", Code={"ZipFile": code},
+                MemorySize=times * memory_mb, Timeout=timeout_s,
+                Environment={"Variables": self.variables | said | variables},
+            )  # fmt: skip
+        return name
+
 
 @contextmanager
 def local_aws(
     *, light: bool = False, queues: bool | Server = False, function: str = "fnmap", memory_mb: int = 1769,
-    timeout_s: int = 60, metrics: bool = False, s3: Server | None = None, **options: Any,
+    sizes: Sequence[int] = (), timeout_s: int = 60, metrics: bool = False, s3: Server | None = None, **options: Any,
 ) -> Iterator[LocalAws]:  # fmt: skip
     """Start it all, and stop it at the end. `light`: environments are objects in one process, thousands of them;
     `queues`: SQS too, which detached calls need. These and `s3` may be servers that run already. `options` are those of
@@ -71,11 +85,7 @@ def local_aws(
         handler = light_handler({**seen, **variables}) if light else None
         service = stack.enter_context(LambdaService(extra_env=seen, isolated=False, light=handler, **options))
         found = LocalAws(service.env, service, s3, bucket, variables)
-        found.client.create_function(
-            FunctionName=function, Runtime=f"python{sys.version_info[0]}.{sys.version_info[1]}", Handler=HANDLER,
-            Role="arn:aws:iam::123456789012:role/fnmap", Code={"ZipFile": own_zip()}, MemorySize=memory_mb,
-            Timeout=timeout_s, Environment={"Variables": variables},
-        )  # fmt: skip
+        found.deploy(function, memory_mb=memory_mb, timeout_s=timeout_s, sizes=sizes)
         yield found
 
 

@@ -29,6 +29,8 @@ ONE = [1]
         ({"timeout": True}, "timeout must be"),
         ({"retries": fnmap.Retry(-1)}, "retries must be"),
         ({"retries": fnmap.Retry(1, on=("ValueError",))}, "exception types"),
+        ({"retries": fnmap.Retry(1, memory_factor=0.5)}, r"Retry\(memory_factor=\.\.\.\) must be 1 to 1000; got 0\.5"),
+        ({"retries": fnmap.Retry(1, memory_factor="2")}, "must be 1 to 1000; got '2'"),
         ({"timeout": 0}, "timeout must be seconds > 0"),
         ({"timeout": "5"}, "timeout must be"),
         ({"timeout": float("nan")}, "timeout must be"),

@@ -15,6 +15,8 @@ from fnmap.aws.deploy import apply, keep_secret, left_out, plan, plan_destroy, s
 from fnmap.aws.deployment import LOG_DAYS, Deployment, _packages
 from fnmap.errors import DeployError, UsageError
 
+SIZES = {1: "fnmap", 2: "fnmap-2x", 4: "fnmap-4x"}
+LOGS = [f"/aws/lambda/{name}" for name in SIZES.values()]
 BUCKET, ROLE = "fnmap-123456789012-us-east-1", "fnmap-us-east-1"
 
 
@@ -54,6 +56,57 @@ def test_what_is_made_is_as_its_clients_expect_it(aws, stub):
     asynchronous = aws["lambda"].get_function_event_invoke_config(FunctionName="fnmap")
     assert asynchronous["MaximumRetryAttempts"] == 0
     assert asynchronous["DestinationConfig"]["OnFailure"]["Destination"].endswith(":fnmap-dead")
+
+
+def test_sizes_are_functions_that_differ_in_memory_only(aws, stub):
+    assert actions(deploy(aws, stub, sizes=(2, 4), memory_mb=2048, tags={"team": "cat"})) == ["create"] * 12
+    assert actions(deploy(aws, stub)) == ["keep"] * 12  # what is not said stays
+    of = {times: aws["lambda"].get_function(FunctionName=name) for times, name in SIZES.items()}
+    own = {"FunctionName", "FunctionArn", "MemorySize", "LastModified", "RevisionId", "Version", "LoggingConfig"}
+    rest = [{k: v for k, v in one["Configuration"].items() if k not in own} for one in of.values()]
+    assert rest[0] == rest[1] == rest[2]
+    assert rest[0]["Environment"]["Variables"]["FNMAP_SIZES"] == "1 2 4"
+    assert [one["Configuration"]["MemorySize"] for one in of.values()] == [2048, 4096, 8192]
+    assert [one["Tags"] for one in of.values()] == [{"fnmap:deployment": "fnmap", "team": "cat"}] * 3
+    for name in SIZES.values():
+        asynchronous = aws["lambda"].get_function_event_invoke_config(FunctionName=name)
+        assert asynchronous["MaximumRetryAttempts"] == 0
+        assert asynchronous["DestinationConfig"]["OnFailure"]["Destination"].endswith(":fnmap-dead")
+    kept = aws["logs"].describe_log_groups()["logGroups"]
+    assert {group["logGroupName"]: group["retentionInDays"] for group in kept} == dict.fromkeys(LOGS, 30)
+
+
+def test_sizes_grow_with_the_memory_of_the_first(aws, stub):
+    deploy(aws, stub, sizes=(2,))
+    assert details(deploy(aws, stub, memory_mb=3008)) == ["MemorySize: 3538 -> 6016", "MemorySize: 1769 -> 3008"]
+
+
+def test_a_size_that_is_not_wanted_any_more_goes_with_its_logs_and_only_it(aws, stub):
+    deploy(aws, stub, sizes=(2, 4))
+    deploy(aws, stub, "fnmap-two", sizes=(2,))
+    changes = deploy(aws, stub, sizes=(4,))
+    assert [(c.action, c.resource.name) for c in changes if c.action == "delete"] == [
+        ("delete", "/aws/lambda/fnmap-2x"),
+        ("delete", "fnmap-2x"),
+    ]
+    assert details(changes)[-1] == "Environment.Variables.FNMAP_SIZES: 1 2 4 -> 1 4"
+    assert actions(deploy(aws, stub)) == ["keep"] * 9
+    assert actions(deploy(aws, stub, "fnmap-two")) == ["keep"] * 9
+    assert actions(deploy(aws, stub, sizes=())).count("delete") == 2
+
+
+def test_a_size_that_a_broken_deployment_left_is_found(aws, stub):
+    changes = plan(aws, settled(aws, "fnmap", {"sizes": (2,)}), stub)
+    apply(aws, changes[:-2])  # all but the function that would tell of it
+    assert actions(deploy(aws, stub, sizes=())) == [*["keep"] * 3, "change", *["create"] * 2, *["delete"] * 2]
+
+
+def test_destroy_takes_all_sizes_and_leaves_those_of_another(aws, stub):
+    deploy(aws, stub, sizes=(2, 5), memory_mb=2048)
+    deploy(aws, stub, "fnmap-two", sizes=(2,))
+    apply(aws, plan_destroy(aws, "fnmap"))
+    assert plan_destroy(aws, "fnmap") == []
+    assert actions(deploy(aws, stub, "fnmap-two")) == ["keep"] * 9
 
 
 def test_a_plan_changes_nothing(aws, stub):
@@ -209,6 +262,13 @@ def test_a_bucket_of_somebody_else_is_not_touched(aws, stub, monkeypatch):
         ({"memory_mb": 64}, r"memory_mb must be in 128\.\.10240; got 64"),
         ({"timeout_s": 901}, r"timeout_s must be in 1\.\.900; got 901"),
         ({"disk_mb": 100}, r"disk_mb must be in 512\.\.10240"),
+        ({"name": "fnmap-2x"}, r"name must not end as the functions of --sizes do; got 'fnmap-2x'"),
+        ({"sizes": (1,)}, r"--sizes must be whole numbers of 2 or more, each once and in order; got \[1\]"),
+        ({"sizes": (4, 2)}, r"in order; got \[4, 2\]"),
+        ({"sizes": (2, 2)}, "each once"),
+        ({"sizes": (2, 8)}, r"--sizes 8 with --memory 1769 .* 14,152 MB.* 10,240 .* --sizes up to 5, or --memory 1280"),
+        ({"sizes": (100,)}, r"10,240 at most: give --sizes up to 5, or --sizes none$"),
+        ({"sizes": (2,), "memory_mb": 6000}, r"10,240 at most: give --memory 5120, or --sizes none$"),
         ({"log_days": 31}, rf"log_days must be one of {LOG_DAYS[0]}, .*; got 31"),
     ],
 )
@@ -230,8 +290,17 @@ def test_the_packages_that_matter_most_come_first_and_the_rest_as_far_as_it_fits
     assert text.endswith("=1.0")
 
 
+def test_policies_reach_each_size_and_no_other_function():
+    deployment = Deployment("123456789012", "us-east-1", sizes=(2, 4))
+    for policy in (policies.function(deployment), policies.user(deployment)):
+        reached = {on for statement in policy["Statement"] for on in statement["Resource"]}
+        functions = {on.partition(":function:")[2] for on in reached if ":function:" in on}
+        groups = {on.partition(":log-group:")[2].removesuffix(":*") for on in reached if ":log-group:" in on}
+        assert (functions, groups) == (set(SIZES.values()), set(LOGS))
+
+
 def test_policies_reach_nothing_but_the_deployment():
-    deployment = Deployment("123456789012", "us-east-1", name="prices")
+    deployment = Deployment("123456789012", "us-east-1", name="prices", sizes=(2,))
     for policy in (policies.function(deployment), policies.user(deployment)):
         for statement in policy["Statement"]:
             wide = [on for on in statement["Resource"] if "prices" not in on]

@@ -43,6 +43,27 @@ def test_deploy_shows_its_plan_does_it_and_then_has_nothing_to_do(cloud, type_):
     assert "MemorySize: 1769 -> 3008" in type_("deploy --memory 3008 --tag team=cat")[1]
 
 
+def test_sizes_are_shown_before_they_are_made(cloud, type_):
+    said = type_("deploy --sizes 4,2 --dry-run")[1]
+    assert "create  function     fnmap-2x" in said
+    assert said.index("fnmap-4x") < said.index("create  function     fnmap\n")
+    type_("deploy --sizes 2,4")
+    assert type_("deploy")[1].endswith("nothing to do\n")
+    assert "delete  function     fnmap-4x" in type_("deploy --sizes 2 --dry-run")[1]
+    assert "delete  function     fnmap-2x" in type_("destroy --dry-run")[1]
+    assert type_("deploy --sizes none")[1].count("delete function") == 2
+    assert json.loads(type_("deploy --template json --sizes 2")[1])["Resources"]["Function2x"]
+
+
+def test_a_size_that_lambda_does_not_have_is_refused_with_what_to_do(cloud, type_):
+    code, said = type_("deploy --sizes 2,8")
+    assert code == 1
+    assert said.startswith("fnmap: --sizes 8 with --memory 1769 comes to 14,152 MB, and Lambda gives a function 10,240")
+    assert said.endswith(": give --sizes up to 5, or --memory 1280, or --sizes none\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["deploy", "--sizes", "large"])
+
+
 def test_no_line_is_wider_than_the_terminal(cloud, type_):
     lines = [line for command in ("deploy", "doctor", "destroy --dry-run") for line in type_(command)[1].splitlines()]
     assert max(map(len, lines)) <= WIDTH

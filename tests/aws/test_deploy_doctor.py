@@ -79,6 +79,26 @@ def test_code_that_is_not_ours_is_named(well):
     assert "(0123456789abcdef)" in said
 
 
+def test_sizes_that_are_well_are_a_line_and_what_is_not_is_named(well, stub):
+    deploy(well, stub, sizes=(2, 3))
+    assert about(findings(), "sizes") == [("ok", "fnmap-2x, fnmap-3x", "")]
+    assert {change.action for change in plan(well, settled(well, "fnmap", {}), stub)} == {"keep"}
+    well["lambda"].update_function_configuration(FunctionName="fnmap-2x", MemorySize=2000)
+    well["lambda"].delete_function(FunctionName="fnmap-3x")
+    assert about(findings(), "sizes") == [
+        ("problem", "fnmap-2x has 2,000 MB and not 2 times 1,769", "fnmap deploy"),
+        ("problem", "fnmap-3x is not there", "fnmap deploy"),
+    ]
+    deploy(well, stub)
+    well["lambda"].update_function_configuration(FunctionName="fnmap-2x", Timeout=9, Environment={"Variables": {}})
+    configure(well, MINE="1")
+    assert [said for _, said, _ in about(findings(), "sizes")] == [
+        "fnmap-2x differs from fnmap in Timeout, FNMAP_CODE, FNMAP_METRICS, FNMAP_PACKAGES, FNMAP_SECRET, FNMAP_SIZES,"
+        " FNMAP_STORE",
+        "fnmap-3x",
+    ]
+
+
 def test_another_python_is_named(well, monkeypatch):
     monkeypatch.setattr(doctor, "_python", lambda: "python3.99")
     assert about(findings(), "function")[0][2].startswith("fnmap deploy --python 3.99, or run python3.")

@@ -32,6 +32,14 @@ with fnmap.Session(on="lambda") as session:
     except fnmap.errors.DeployError as error:
         print(error)
 """
+GROW = """
+import fnmap, os, select
+def hold(mb):
+    held = bytearray(b"x") * (mb << 20)
+    select.select([], [], [], 0.4)
+    return os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
+print(list(fnmap.map(hold, [1, 400], on="lambda")))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +87,10 @@ def test_deploy_map_attach_destroy(run, fnmap_command):
     (missing,) = script(run, PACKAGE)
     assert "needs the package 'pytest'" in missing
     assert "fnmap deploy --add pytest==" in missing
-    assert "delete  function" in fnmap_command("destroy", "--yes")
+    assert "create  function     fnmap-2x" in fnmap_command("deploy", "--memory", "400", "--sizes", "2")
+    assert "ok       sizes         fnmap-2x" in fnmap_command("doctor")
+    assert script(run, GROW) == ["['400', '800']"]
+    assert fnmap_command("destroy", "--yes").count("delete  function") == 2
     gone = run("-c", MAP)
     assert gone.returncode != 0
     assert "run `fnmap deploy`" in gone.stderr

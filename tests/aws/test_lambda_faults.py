@@ -87,7 +87,12 @@ def test_a_worker_that_is_out_of_memory_is_named_with_what_gives_it_more(aws_her
         return len(bytearray(b"x") * (600 << 20))
 
     session = session_of(deploy("small", memory_mb=300), workers=1)
-    with session, pytest.raises(TaskPoisoned, match=r"out of memory.*fnmap deploy --memory 600"):
+    with (
+        session,
+        pytest.raises(
+            TaskPoisoned, match=r"out of memory.*fnmap deploy --name small --sizes 2`.*--name small --memory 600"
+        ),
+    ):
         session.map(hoard, [1]).result()
 
 

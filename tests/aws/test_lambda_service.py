@@ -53,6 +53,9 @@ def die(event, context): os.kill(os.getpid(), 11)
 def hang(event, context): time.sleep(60)
 def hog(event, context): keep = bytearray(400 << 20); time.sleep(60)
 def gulp(event, context): bytearray(300 << 20)
+def feed(event, context):
+    gluttony = "import time; keep = bytearray(400 << 20); time.sleep(60)"
+    return subprocess.run([sys.executable, "-c", gluttony]).returncode
 def child(event, context):
     return subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid
 def say(event, context):
@@ -453,6 +456,13 @@ def test_a_call_over_its_memory_is_killed_also_when_it_has_let_go_of_it(do, poll
     assert error == "Unhandled"
     assert value["errorType"] == "Runtime.OutOfMemory"
     assert value["errorMessage"].endswith("Runtime exited with error: signal: killed")
+
+
+def test_a_child_that_takes_too_much_memory_is_killed_and_its_parent_hears_of_it():
+    with LambdaService() as service:
+        make(connect(service), Timeout=20)
+        assert call(connect(service), "feed") == -9
+        assert call(connect(service))["pid"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,3 +76,23 @@ def test_a_retry_gets_more_memory_each_time():
         seen.append(chunk.memory)
         schedule.reported(chunk, 1, 0.1, {0: True}, 0.0)
     assert seen == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("factor", "out_of_memory", "memory"),
+    [(None, True, [1, 2, 4, 8]), (None, False, [1] * 4), (3.0, True, [1, 3, 9, 27]), (1.0, True, [1] * 4)],
+)
+def test_what_was_out_of_memory_gets_more_of_it_unless_retry_says_otherwise(factor, out_of_memory, memory):
+    schedule = stage("a", 1, retry=Retry(0, memory_factor=factor)).schedule
+    seen = []
+    while chunk := schedule.next(1e9):
+        seen.append(chunk.memory)
+        schedule.lost(chunk, out_of_memory=out_of_memory)
+    assert seen == memory
+
+
+def test_a_lost_chunk_is_split_before_any_of_it_gets_more_memory():
+    schedule = stage("a", 4, retry=Retry(0)).schedule
+    schedule.chunks = ChunkPolicy(fixed=4)
+    schedule.lost(schedule.next(0.0), out_of_memory=True)
+    assert [schedule.next(0.0).memory for _ in range(4)] == [1.0] * 4

@@ -15,11 +15,12 @@ from fnmap.planning.durations import Durations
 from fnmap.planning.fleet import Ramp
 from fnmap.planning.graph import Edge
 from fnmap.planning.models import FARGATE, LAMBDA, LOCAL, ComputeModel
-from fnmap.planning.policy import ChunkPolicy
-from fnmap.planning.simulate import simulate
+from fnmap.planning.policy import ChunkPolicy, Retry
+from fnmap.planning.simulate import Rules, simulate
 
 IDEAL = replace(LOCAL, overhead_s=0.0)
 SINGLE = ChunkPolicy(fixed=1)
+LOST_ONCE = 1  # the seed of a run whose first call is lost, and not its second
 INSTANT = {"cold_s": 0.0, "cold_p99_s": 0.0}
 
 
@@ -40,6 +41,18 @@ def test_three_tasks_on_two_workers_take_two_rounds():
     assert (forecast.makespan_s, forecast.work_s, forecast.paid_s) == (2.0, 3.0, 4.0)
     assert (forecast.calls, forecast.peak, forecast.utilisation) == (3, 2, 0.75)
     assert (forecast.critical_path_s, forecast.lower_bound_s) == (1.0, 1.5)
+
+
+def test_an_attempt_with_twice_the_memory_costs_twice_as_much():
+    lossy = replace(LAMBDA, **INSTANT, overhead_s=0.0, loss=0.5)
+    rules = [Rules(chunks=SINGLE, retry=Retry(0, memory_factor=2.0))]
+    same, twice = (
+        ideal([1], seconds=[1.0], model=replace(lossy, sizes=sizes), rules=rules, seed=LOST_ONCE)
+        for sizes in ((1,), (1, 2))
+    )
+    assert (same.losses, twice.losses) == (1, 1)
+    assert twice.paid_s - same.paid_s == pytest.approx(1.0)
+    assert twice.dollars["compute"] / same.dollars["compute"] == pytest.approx(twice.paid_s / same.paid_s)
 
 
 def test_the_longest_first_saves_a_round_where_the_scheduler_knows_the_costs():
@@ -198,7 +211,7 @@ def test_seconds_that_do_not_fit_the_plan_are_refused(seconds):
         ideal([3], seconds=seconds)
 
 
-@pytest.mark.parametrize("wrong", [{"loss": 1.0}, {"speed": 0.0}, {"slots": 0}, {"straggle": -0.1}])
+@pytest.mark.parametrize("wrong", [{"loss": 1.0}, {"speed": 0.0}, {"slots": 0}, {"straggle": -0.1}, {"sizes": (2,)}])
 def test_a_model_that_cannot_be_is_refused(wrong):
     with pytest.raises(PlanError, match=next(iter(wrong))):
         replace(LAMBDA, **wrong)

@@ -85,9 +85,19 @@ class ProcessEnvironment:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def watch_memory(self) -> None:
-        """Kill processes that have more than the function's memory."""
-        if self._child and _resident_mb(self._child.process.pid) > self.config.memory_mb:
+        """Where processes have more than the function's memory, kill the one that the kernel would: if that is the
+        runtime, the environment ends with it."""
+        if self._child is None:
+            return
+        resident = _resident_mb(main := self._child.process.pid)
+        if sum(resident.values()) <= self.config.memory_mb:
+            return
+        worst = max(resident, key=lambda pid: (_badness(pid), resident[pid]))
+        if worst == main:
             self._settle(End("memory"))
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worst, signal.SIGKILL)
 
     def peak_mb(self) -> int:
         """The most memory that the process ever had."""
@@ -251,13 +261,20 @@ class _Child:
         self._pidfd = self._log = -1
 
 
-def _resident_mb(pid: int) -> int:
-    """What a process and its descendants hold together; what they share counts for each."""
-    total, left = 0, [pid]
+def _resident_mb(pid: int) -> dict[int, float]:
+    """What a process and its descendants hold, each; what they share counts for each."""
+    found, left, page = dict[int, float](), [pid], os.sysconf("SC_PAGE_SIZE")
     while left:
         pid = left.pop()
         with contextlib.suppress(OSError, IndexError):
-            total += int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
+            found[pid] = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * page / (1 << 20)
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 left += map(int, (thread / "children").read_bytes().split())
-    return total * os.sysconf("SC_PAGE_SIZE") >> 20
+    return found
+
+
+def _badness(pid: int) -> int:
+    """The kernel's own figure of how well the end of this process would help."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(f"/proc/{pid}/oom_score").read_bytes())
+    return 0
