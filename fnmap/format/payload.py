@@ -122,7 +122,7 @@ def dump(obj: Any, dumping: Dumping, share: Share | None = None) -> list[Frame]:
     out, sink = io.BytesIO(), _Sink(share)
     with dumping(out, sink.take) as dumper:
         dumper.dump(obj)
-    return [out.getbuffer(), *sink.frames]
+    return [out.getvalue(), *sink.frames]
 
 
 def load(frames: Sequence[Frame], open_ref: Open) -> Any:
@@ -281,7 +281,7 @@ class Values:
                 offsets.append(out.tell())
                 counts.append(len(sink.frames))
             common = dumper.common()
-        return cls(out.getbuffer(), len(values), offsets, counts, common, sink.frames)
+        return cls(out.getvalue(), len(values), offsets, counts, common, sink.frames)
 
     @classmethod
     def of_plain(cls, values: Sequence[Any]) -> Values:
