@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -20,12 +21,15 @@ from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, dumps
 from fnmap.options import MapOptions
 from fnmap.planning.policy import Retry
+from fnmap.planning.spread import CALLS_PER_S, digits_for
 from fnmap.run import Awaited
 from fnmap.shared import Shared
 from fnmap.source import zip_items
+from fnmap.storage.many import at_once
 
 if TYPE_CHECKING:
     from fnmap.session import Session
+    from fnmap.storage.base import Store
 
 _ids = itertools.count()
 
@@ -101,6 +105,22 @@ def _new_job(
     if isinstance(session.compute, Far):
         session.compute.check(job)
     return job
+
+
+def part_digits(
+    session: Session, store: Store, stages: Iterable[tuple[MapOptions, int | None]], *, reads: bool = False
+) -> int:
+    """Over how many hex digits the parts of a run of these stages, each with its number of tasks, are spread: as the
+    session says, else as many as S3 needs. A store on a disk has no partitions, and pays for each folder."""
+    if session.spread is not None or at_once(store) == 1:
+        return session.spread or 1
+    limits, calls, per_slot = session.compute.limits, 0.0, 1.0
+    for options, total in stages:
+        fixed = options.chunks(limits.chunk_s).fixed
+        calls += math.inf if total is None else total / (fixed or 1)
+        if fixed is not None or limits.chunk_s < 1:  # else a call comes to last chunk_s, after a few short ones
+            per_slot = CALLS_PER_S
+    return digits_for(calls, limits.slots, per_slot=per_slot, reads=reads)
 
 
 def check_timeout(options: MapOptions, task_s: float | None) -> None:

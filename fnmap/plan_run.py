@@ -25,6 +25,7 @@ from fnmap.shared import Shared
 from fnmap.source import Items, NoItems
 from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
+from fnmap.storage.many import list_all
 
 if TYPE_CHECKING:
     from fnmap.caching import Cached
@@ -42,6 +43,7 @@ class PlanRun(Awaited):
         self.graph, self.priority, self.errors_option = graph, priority, errors
         self.links: PlanLinks | None = None
         self.durable: Durable | None = None
+        self.digits = 1  # over which the keys of its parts are spread
         self.take_up: Callable[[], list[Stage]] | None = None  # of an attached run: become its driver
         self.session = self._session = session
         self.cached: dict[int, Cached] = {}  # the cache's side of stages, by number
@@ -265,17 +267,18 @@ def start_plan(
         name = new_name()
     run = PlanRun(session, plan, name or live_id, errors, check_priority(priority), graph)
     store, number = (session.scratch, 0) if name is None else (session.store, 0)
+    run.digits = _digits(session, store, plan, graph)
     stages = make_stages(run, session, store, run.id, live_id, number)
     for stage, stage_run in zip(stages, run.runs.values(), strict=True):
         stage_run.ledger.hold(stage)
     if caches:
         run.cached = _cached(run, store, cache)
     if name is None:
-        weakref.finalize(run, _forget, store, live_id)
+        weakref.finalize(run, _forget, store, live_id, run.digits)
     else:
         number = begin_plan(run, store)  # whatever can be wrong with the plan was found before
         for stage in stages:
-            stage.renumber(number)
+            stage.renumber(number, run.digits)
     if number > 0:
         _restore(run, stages, store)
     for at, cached in run.cached.items():
@@ -284,6 +287,12 @@ def start_plan(
     run.show_progress(session.progress if progress is None else progress)
     begin_driving(run, session, stages)
     return run
+
+
+def _digits(session: Session, store: Store, plan: Plan, graph: Graph) -> int:
+    """Over how many hex digits the keys of its parts are spread."""
+    sizes = [(stage.options, stage.count) for stage in plan.stages]
+    return build.part_digits(session, store, sizes, reads=bool(graph.edges))
 
 
 def _cached(run: PlanRun, store: Store, version: bool | str) -> dict[int, Cached]:
@@ -300,7 +309,7 @@ def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
 
     runs = list(run.runs.values())
     done: list[list[int]] = [[] for _ in stages]
-    for key, tasks, report in stored_parts(store, run.id):
+    for key, tasks, report in stored_parts(store, run.id, run.digits):
         number = keys.place_of_part(key)[0]
         assert report.values is not None
         runs[number].ledger.put_stored(Part(tasks, report.values, report.failures, key))
@@ -337,7 +346,7 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
         feed = kind(store, own, results, run.graph.locate, shape)
         ledger = run.runs[planned.name].ledger
         ledger.store = store
-        keeper = Durable(store, run_id, driver, number)
+        keeper = Durable(store, run_id, driver, number, digits=run.digits)
         made.append(_stage(session, planned, f"{live_id}.{number}", ledger, keeper, feed, shared))
     if shared is not None:
         shared.clear_with(run)
@@ -378,6 +387,6 @@ def stage_costs(planned: PlannedStage) -> Any:
     return build.check_costs(cost, items, "args" if planned.items is not None else "item")
 
 
-def _forget(store: Store, run_id: str) -> None:
+def _forget(store: Store, run_id: str, digits: int) -> None:
     """Delete what an unnamed run has left in the scratch store."""
-    store.delete([key for prefix in keys.all_part_prefixes(run_id) for key in store.list(prefix)])
+    store.delete(list_all(store, keys.all_part_prefixes(run_id, digits)))
