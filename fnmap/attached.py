@@ -19,7 +19,6 @@ from fnmap.lease import DEAD_S, Driver, claim, committed, last_driver, read_end,
 from fnmap.options import DEFAULTS, MapOptions
 from fnmap.planning.schedule import Schedule, State
 from fnmap.run import Run
-from fnmap.shared import Shared
 from fnmap.source import Items
 from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
@@ -193,14 +192,13 @@ class _AttachedMap(_Attached):
 
     def _take_up(self) -> Stage:
         """Become the run's driver; the stage that finishes it."""
-        limits = self.session.compute.limits
         function, items = read_kept(self.store, self.name)
         if items is None:
             raise RunNotFound(
                 f"run {self.name!r} drew its items from an iterator, which is gone: it cannot be finished"
             )
         number, live_id = self.claim(), build.new_run_id()
-        shared = None if limits.in_process else Shared(lambda: self.session.scratch, live_id)
+        shared = build.new_shared(self.session, live_id)
         fn, kwargs = read_function(function)
         options = replace(self.options, kwargs=kwargs)
         job = build.make_job(self.session, fn, options, form=self.plan["form"], shared=shared)

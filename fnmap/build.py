@@ -90,6 +90,8 @@ def _new_job(
         return Job(f"live-{next(_ids)}", (), form, retry_on, timeout_s, heard, None, (fn, dict(kwargs)))
     try:
         digest, frames = dump_function(fn, kwargs, shared)
+        if shared is not None:
+            shared.check(frames)
     except NotPicklable as error:  # something of ours, which says what to do
         raise NotPicklable(f"fn={label(fn)} refers to what cannot travel: {error}") from error
     except Exception as error:  # whatever a __reduce__ of what the function refers to raises
@@ -121,6 +123,14 @@ def part_digits(
         if fixed is not None or limits.chunk_s < 1:  # else a call comes to last chunk_s, after a few short ones
             per_slot = CALLS_PER_S
     return digits_for(calls, limits.slots, per_slot=per_slot, reads=reads)
+
+
+def new_shared(session: Session, run_id: str) -> Shared | None:
+    """Where large buffers of a run go; None where calls run in the caller's thread."""
+    if session.compute.limits.in_process:
+        return None
+    check = session.compute.check_size if isinstance(session.compute, Far) else None
+    return Shared(lambda: session.scratch, run_id, check)
 
 
 def check_timeout(options: MapOptions, task_s: float | None) -> None:

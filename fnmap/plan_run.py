@@ -337,8 +337,7 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
     made = list[Stage]()
     edges = iter(run.plan.edges())
     results = [r.ledger.results for r in run.runs.values()]
-    in_process = session.compute.limits.in_process
-    shared = None if in_process else Shared(lambda: session.scratch, live_id)
+    shared = build.new_shared(session, live_id)
     for number, planned in enumerate(run.plan.stages):
         own = [(next(edges), wire.columns) for wire in planned.wires]
         kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed

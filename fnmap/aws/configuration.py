@@ -13,6 +13,8 @@ from typing import NoReturn
 from fnmap.aws.requests import Refused, Service, function_path
 from fnmap.errors import DeployError, NotPicklable
 
+MOST_MEMORY_MB = 10_240  # of a function
+MOST_MB = 5 << 10  # of an object that is created at once
 _ALIKE = ("cloudpickle", "numpy")  # whose pickles may not load in another major version
 
 
@@ -38,7 +40,7 @@ class Configuration:
 
 def read_configuration(service: Service, function: str) -> Configuration:
     """What is deployed under this name. Raises DeployError that names what is wrong and the command that mends it."""
-    deploy = "fnmap deploy" if function == "fnmap" else f"fnmap deploy --name {function}"
+    deploy = _deploy(function)
     try:
         said = json.loads(service.ask("GET", function_path(function, "/configuration")))
     except Refused as error:
@@ -64,7 +66,7 @@ def read_configuration(service: Service, function: str) -> Configuration:
 
 def check_alike(there: Configuration, code: str) -> None:
     """Raise DeployError unless what is pickled here can be loaded there."""
-    deploy = "fnmap deploy" if there.name == "fnmap" else f"fnmap deploy --name {there.name}"
+    deploy = _deploy(there.name)
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if there.python != here:
         raise DeployError(
@@ -89,11 +91,28 @@ def check_packages(there: Configuration, modules: Iterable[str], what: str) -> N
         names = [name.lower().replace("_", "-") for name in homes.get(module, ())]
         if module in sys.stdlib_module_names or not names or has.intersection(names):
             continue
-        deploy = "fnmap deploy" if there.name == "fnmap" else f"fnmap deploy --name {there.name}"
+        deploy = _deploy(there.name)
         raise DeployError(
             f"{what} needs the package {names[0]!r}, which is missing in the function {there.name!r}: run"
             f" `{deploy} --add {names[0]}=={version_here(names[0])}`"
         )
+
+
+def check_size(there: Configuration, size: int) -> None:
+    """Raise NotPicklable for an object that is larger than the memory of the function, or than S3 takes at once."""
+    holds_mb, needs_mb = min(there.memory_mb, MOST_MB), -(-2 * size >> 20)  # it, and what is made of it
+    if size <= holds_mb << 20:
+        return
+    deploy = f"{_deploy(there.name)} --memory {needs_mb}"
+    more = f"run `{deploy}`, or " if needs_mb <= MOST_MEMORY_MB and size <= MOST_MB << 20 else ""
+    raise NotPicklable(
+        f"it has {size / 1e6:,.0f} MB, and the function {there.name!r} takes {holds_mb:,} MB at most: {more}put it into"
+        " S3 and let each task read there what it needs"
+    )
+
+
+def _deploy(function: str) -> str:
+    return "fnmap deploy" if function == "fnmap" else f"fnmap deploy --name {function}"
 
 
 def version_here(package: str) -> str | None:

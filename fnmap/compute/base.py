@@ -79,3 +79,7 @@ class Far(Protocol):
     def check(self, job: Job) -> None:
         """Raise what is wrong with a job before any call of it is made."""
         ...
+
+    def check_size(self, size: int) -> None:
+        """Raise NotPicklable, with what mends it, for an object of so many bytes that no worker could hold it."""
+        ...
