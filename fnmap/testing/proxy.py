@@ -50,8 +50,8 @@ class FaultyProxy:
     body, not of lists and deletes: not every server compares these with the digest that they carry. What befalls a
     request depends on the seed, its method and path and how often it was made before, not on the order of threads.
     `rate` may be changed while it runs; `answers` are given, status and body, to the next requests in place of the
-    server's. `requests` counts by method, `failures` by fault. `region`: where its buckets are; who signs for another
-    is sent there, as S3 does.
+    server's. `requests` counts by method, `failures` by fault, `asked` what was not answered here by method and path.
+    `region`: where its buckets are; who signs for another is sent there, as S3 does.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FaultyProxy:
         self.requests: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.endpoint = ""
-        self._made: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fnmap-proxy", daemon=True)
 
@@ -133,8 +133,8 @@ class FaultyProxy:
 
     def _draw(self, method: str, path: str, request: _Message) -> tuple[Fault | None, random.Random]:
         what = f"{method} {path}"
-        self._made[what] += 1
-        dice = random.Random(f"{self.seed} {what} {self._made[what]}")
+        self.asked[what] += 1
+        dice = random.Random(f"{self.seed} {what} {self.asked[what]}")
         if dice.random() >= self.rate:
             return None, dice
         fault = dice.choice(self.faults)

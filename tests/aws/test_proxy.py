@@ -1,4 +1,4 @@
-"""AWS is reached through the proxy that HTTPS_PROXY names: a real one, which makes tunnels, before a server with TLS."""
+"""AWS is reached through the proxy that HTTPS_PROXY names: a real one that makes tunnels, before a server with TLS."""
 
 from __future__ import annotations
 
