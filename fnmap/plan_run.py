@@ -25,7 +25,6 @@ from fnmap.shared import Shared
 from fnmap.source import Items, NoItems
 from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
-from fnmap.storage.many import list_all
 
 if TYPE_CHECKING:
     from fnmap.caching import Cached
@@ -274,7 +273,7 @@ def start_plan(
     if caches:
         run.cached = _cached(run, store, cache)
     if name is None:
-        weakref.finalize(run, _forget, store, live_id, run.digits)
+        weakref.finalize(run, _forget, store, live_id)
     else:
         number = begin_plan(run, store)  # whatever can be wrong with the plan was found before
         for stage in stages:
@@ -386,6 +385,6 @@ def stage_costs(planned: PlannedStage) -> Any:
     return build.check_costs(cost, items, "args" if planned.items is not None else "item")
 
 
-def _forget(store: Store, run_id: str, digits: int) -> None:
-    """Delete what an unnamed run has left in the scratch store."""
-    store.delete(list_all(store, keys.all_part_prefixes(run_id, digits)))
+def _forget(store: Store, run_id: str) -> None:
+    """Delete what an unnamed run has left in the scratch store, in which nothing else is than the session's own."""
+    store.delete([key for key in store.list(keys.PARTS) if keys.run_of_part(key) == run_id])

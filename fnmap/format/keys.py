@@ -25,7 +25,7 @@ from typing import Any
 from fnmap.errors import UsageError
 
 SPREAD = "0123456789abcdef"
-CACHE = "cache/"
+CACHE, PARTS = "cache/", "part/"
 _MADE_UP = re.compile(r"cached-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -100,7 +100,7 @@ def digits_of(head: Mapping[str, Any]) -> tuple[int, ...]:
 def part(run: str, driver_number: int, chunk: int, stage: int = 0, digits: int = 1) -> str:
     name = f"{stage}.{driver_number:03d}.{chunk:08d}"
     spread = zlib.crc32(f"{run}/{name}".encode()) % 16**digits
-    return f"part/{spread:0{digits}x}/{run}/{name}.parquet"
+    return f"{PARTS}{spread:0{digits}x}/{run}/{name}.parquet"
 
 
 def run_of_part(key: str) -> str:
@@ -111,7 +111,7 @@ def run_of_part(key: str) -> str:
 def all_part_prefixes(run: str, *digits: int) -> list[str]:
     """Where the parts of all stages of a run are that are spread over so many hex digits, 1 unless said."""
     spread = ("".join(h) for n in digits or (1,) for h in itertools.product(SPREAD, repeat=n))
-    return [f"part/{h}/{run}/" for h in spread]
+    return [f"{PARTS}{h}/{run}/" for h in spread]
 
 
 def part_prefix(part: str) -> str:

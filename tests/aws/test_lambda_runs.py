@@ -197,6 +197,17 @@ def test_a_named_run_is_attached_to_by_another_process(named, request, start):
     assert (out, err) == ("[0, 2, 4, 6, 8, 10]\n", "")
 
 
+def test_a_run_that_is_spread_over_256_prefixes_is_committed_attached_to_and_collected(aws_here):
+    compute = LambdaCompute(workers=2, mode="detached")
+    with fnmap.Session(on=compute, spread=2) as wide, fnmap.Session(on="lambda", workers=1) as other:
+        assert list(wide.map(double, range(12), name="wide", chunksize=1)) == [2 * x for x in range(12)]
+        parts = [key for key in objects(aws_here, "part/") if "/wide/" in key]
+        assert {len(key.split("/")[1]) for key in parts} == {2}
+        assert list(other.attach("wide")) == [2 * x for x in range(12)]
+        other.gc(0)
+        assert not [key for key in objects(aws_here, "part/") if "/wide/" in key]
+
+
 def test_named_runs_are_listed_and_collected(direct, aws_here):
     direct.map(double, range(3), name="to-collect").result()
     assert "to-collect" in [info.name for info in direct.runs()]
