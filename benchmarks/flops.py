@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from benchmarks import lambda_map
 from benchmarks.aws import Aws
+from benchmarks.histogram import by_worker
 from benchmarks.peers import Fnmap, Pool, System
 from benchmarks.question import Column, Goal, Metrics, Part, Question, check
 
@@ -62,7 +63,8 @@ class Raw(Pool):
 
 
 def measure(system: System, size: int, products: int, tasks: int) -> Iterator[Metrics]:
-    """GFLOPS of all workers together while any of them worked; and of the slowest, the median and the fastest."""
+    """GFLOPS of all workers together while any of them worked; of the slowest, the median and the fastest; and of each
+    with each task."""
     with patch.dict(os.environ, ONE_THREAD), system:
         _right(system.map(partial(multiply, 256, 1), range(8 * system.workers)))  # numpy is there
         done = _right(system.map(partial(multiply, size, products), range(tasks)))
@@ -76,12 +78,14 @@ def _right(done: Sequence[Done]) -> Sequence[Done]:
     return done
 
 
-def _of_workers(done: Sequence[Done], operations: float) -> dict[str, float]:
+def _of_workers(done: Sequence[Done], operations: float) -> Metrics:
     busy = defaultdict[int, list[float]](list)
     for each in done:
         busy[each.worker].append(each.end - each.begin)
     own = [len(seconds) * operations / sum(seconds) for seconds in busy.values()]
-    return {"low_gflops": min(own), "mid_gflops": statistics.median(own), "high_gflops": max(own)}
+    tasks = by_worker((one.worker, operations / (one.end - one.begin)) for one in done)
+    shares = {"low_gflops": min(own), "mid_gflops": statistics.median(own), "high_gflops": max(own)}
+    return {**shares, "each_gflops": tasks}
 
 
 QUESTION = Question(
@@ -95,6 +99,7 @@ QUESTION = Question(
         Column("mid_gflops", "median", "GFLOPS"),
         Column("high_gflops", "fastest", "GFLOPS"),
     ),
+    histograms=(Column("each_gflops", "GFLOPS of a worker's tasks", "GFLOPS"),),
     systems=("fnmap", "fnmap-lambda", "raw"),
     toy_systems=("fnmap", "fnmap-lambda", "raw"),
     full={"size": 1024, "products": 8, "tasks": 32},

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import find
+from benchmarks.histogram import told
 from benchmarks.peers import missing
 from benchmarks.processes import Outcome, run_alone
 from benchmarks.question import Part, Question
 from benchmarks.rows import RESULTS, Row, about_here, keep
-from benchmarks.show import aligned, cells, verdicts
+from benchmarks.show import aligned, cells, histograms, verdicts
 
 SLOW_S = 20.0  # what takes longer is measured once
 
@@ -27,6 +28,7 @@ class Tally:
     """What the runs of one system have given so far."""
 
     figures: dict[str, list[Any]] = field(default_factory=dict)
+    workers: dict[str, list[list[float]]] = field(default_factory=dict)  # what each reached, of all runs
     over: set[Part] = field(default_factory=set)  # parts that are not run again
     runs: int = 0
     error: str = ""
@@ -39,6 +41,8 @@ class Tally:
     def add(self, part: Part, outcome: Outcome) -> None:
         """Take in one run of a part. The first figure that it owes says why it does."""
         figures = dict(outcome.metrics)
+        for key in [key for key, figure in figures.items() if isinstance(figure, list)]:
+            self.workers.setdefault(key, []).extend(figures.pop(key))
         why = outcome.cut or (_kind(outcome.error) if outcome.error else "")
         owed = [key for key in part.keys if key not in figures]
         if why and owed:
@@ -84,7 +88,8 @@ def report(question: Question, rows: Sequence[Row]) -> str:
     """The rows side by side, then the errors, then the goals."""
     errors = [f"{row['system']}: {row['error']}" for row in rows if row["error"]]
     goals = [] if any(row["toy"] for row in rows) else verdicts(question, rows)
-    return "\n".join([aligned(cells(question, rows)), *errors, *goals])
+    pictures = [f"\n{aligned(lines)}" for lines in histograms(question, rows)]
+    return "\n".join([aligned(cells(question, rows)), *errors, *goals, *pictures])
 
 
 def main(question: Question, arguments: Sequence[str] | None = None) -> None:
@@ -145,6 +150,7 @@ def _row(question: Question, name: str, tally: Tally, about: Row, *, toy: bool) 
         "runs": tally.runs,
         "metrics": tally.metrics(),
         "spread": tally.spread(),
+        "histograms": {key: told(workers) for key, workers in tally.workers.items()},
         "note": question.caps[name].note if capped else "",
         "error": (tally.error.splitlines() or [""])[0][:200],
     }

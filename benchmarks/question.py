@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.peers import System
 
-Metrics = Mapping[str, float | int | bool | str]
+Metrics = Mapping[str, float | int | bool | str | list[list[float]]]
 
 
 class WrongAnswer(Exception):
@@ -67,6 +67,7 @@ class Question:
 
     `full` and `toy` are the params of a real and of a toy run, `caps` overrule them for slow systems. A
     system that yields nothing for `limit_s` is cut. `reference`: whom the ratios of the first column are to.
+    `histograms`: of figures that are a list for each worker.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Question:
     caps: Mapping[str, Cap] = field(default_factory=dict)
     goals: tuple[Goal, ...] = ()
     own: tuple[type[System], ...] = ()
+    histograms: tuple[Column, ...] = ()
     reference: str = "mp"
     limit_s: float = 60.0
     repeat: int = 3

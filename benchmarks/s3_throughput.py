@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 from zlib import crc32
 
+from benchmarks.histogram import by_worker
 from benchmarks.peers import Fnmap, Pool, System
 from benchmarks.question import Column, Goal, Metrics, Part, Question, check
 
@@ -108,15 +109,16 @@ def measure(system: System, objects: int, megabytes: int) -> Iterator[Metrics]:
             yield {f"{key}_{name}": rate for name, rate in rates(moved, size).items()}
 
 
-def rates(moved: Sequence[Moved], size: int) -> dict[str, float]:
-    """MB/s while anything moved; and of each worker while it moved something."""
+def rates(moved: Sequence[Moved], size: int) -> Metrics:
+    """MB/s while anything moved; and of each worker while it moved something, and with each object."""
     busy = defaultdict[int, list[float]](list)
     for each in moved:
         busy[each.worker].append(each.end - each.begin)
     own = [len(seconds) * size / 1e6 / sum(seconds) for seconds in busy.values()]
     whole_s = max(each.end for each in moved) - min(each.begin for each in moved)
     shares = {"low_mb": min(own), "mid_mb": statistics.median(own), "high_mb": max(own)}
-    return {"mb": len(moved) * size / 1e6 / whole_s, **shares}
+    tasks = by_worker((one.worker, size / 1e6 / (one.end - one.begin)) for one in moved)
+    return {"mb": len(moved) * size / 1e6 / whole_s, **shares, "each_mb": tasks}
 
 
 KEYS = tuple(f"{way}_{name}" for way in ("write", "read") for name in ("mb", "low_mb", "mid_mb", "high_mb"))
@@ -133,6 +135,10 @@ QUESTION = Question(
         Column("read_mb", "read a second", "MB"),
         Column("read_low_mb", "slowest worker", "MB"),
         Column("read_high_mb", "fastest", "MB"),
+    ),
+    histograms=(
+        Column("write_each_mb", "MB/s of a worker's writes", "MB/s"),
+        Column("read_each_mb", "MB/s of a worker's reads", "MB/s"),
     ),
     systems=("fnmap", "raw"),
     toy_systems=("fnmap", "raw"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.histogram import lines
 from benchmarks.question import Column, Goal, Question
 from benchmarks.rows import Row
 
@@ -55,15 +56,24 @@ def cells(question: Question, rows: Sequence[Row]) -> list[list[str]]:
     return [heads, *body]
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
+def histograms(question: Question, rows: Sequence[Row]) -> list[list[list[str]]]:
+    """What each worker reached, as tables with bars."""
+    tables = []
+    for column in question.histograms:
+        have = {row["system"]: row["histograms"][column.key]["figures"] for row in rows if row.get("histograms")}
+        tables += [lines(column.title, column.unit, have)] if have else []
+    return tables
+
+
+def aligned(table: Sequence[Sequence[str]]) -> str:
     """Columns for a terminal."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in table)
 
 
-def markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown(table: Sequence[Sequence[str]]) -> str:
     """Columns for a page."""
-    heads, *body = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    heads, *body = [[cell.replace("|", "\\|") for cell in line] for line in table]
     return "\n".join(f"| {' | '.join(line)} |" for line in [heads, ["---"] * len(heads), *body])
 
 

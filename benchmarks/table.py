@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import ROOT
 from benchmarks.question import Question
 from benchmarks.rows import RESULTS, Row, kept
-from benchmarks.show import cells, headline, markdown, verdicts
+from benchmarks.show import cells, headline, histograms, markdown, verdicts
 
 QUESTIONS = (
     "noop_map", "warm_call", "cold_start", "busy_cores", "heavy_tail", "shared_array", "gather_tables", "price_deals",
@@ -50,7 +50,12 @@ def _headline(question: Question, rows: Sequence[Row]) -> str:
 def _details(question: Question, rows: Sequence[Row]) -> str:
     errors = [f"- {row['system']}: {row['error']}" for row in rows if row["error"]]
     goals = [f"- {verdict}" for verdict in verdicts(question, rows)]
-    parts = [f"## {question.name}", markdown(cells(question, rows)), "\n".join(errors + goals), _provenance(rows)]
+    pictures = [
+        markdown([head, *([*line[:2], f"`{line[2]}`", *line[3:]] for line in body)])
+        for head, *body in histograms(question, rows)
+    ]
+    figures = [markdown(cells(question, rows)), *pictures, "\n".join(errors + goals)]
+    parts = [f"## {question.name}", *figures, _provenance(rows)]
     return "\n\n".join(part for part in parts if part)
 
 

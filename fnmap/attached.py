@@ -19,7 +19,6 @@ from fnmap.lease import DEAD_S, Driver, claim, committed, last_driver, read_end,
 from fnmap.options import DEFAULTS, MapOptions
 from fnmap.planning.schedule import Schedule, State
 from fnmap.run import Run
-from fnmap.shared import Shared
 from fnmap.source import Items
 from fnmap.stage import Part, Stage
 from fnmap.storage.base import Store
@@ -95,7 +94,8 @@ class _Attached:
         self.session, self.store, self.name, self.plan = session, session.store, name, plan
         self.options = DEFAULTS
         self._seen, self._seen_hits = set[str](), set[str]()
-        self._done = 0
+        self._done, self._looks = 0, 0
+        self._digits = keys.digits_of(plan)[-1]
         self._silent: tuple[Driver, float] | None = None  # a driver elsewhere, and since when it says nothing
 
     def begin(self, runs: Sequence[Run], counts: Sequence[int]) -> str:
@@ -114,7 +114,10 @@ class _Attached:
     def look(self) -> str:
         """Take in what is new; what the run's state is by now."""
         state, end = self._state()  # before the parts: a run that has ended has them all
-        for key, tasks, report in stored_parts(self.store, self.name, self._seen):
+        self._looks += 1
+        if state == "running" and (self._looks - 1) % 4 ** (self._digits - 1):
+            return state  # lists of many prefixes cost more than it is worth to be told each second
+        for key, tasks, report in stored_parts(self.store, self.name, self._digits, self._seen):
             self._seen.add(key)
             with self.session.lock:
                 self._absorb(keys.place_of_part(key)[0], Part(tasks, report.values, report.failures, key))  # type: ignore[arg-type]
@@ -169,7 +172,9 @@ class _Attached:
     def claim(self) -> int:
         """Become the run's driver."""
         number = claim(self.store, self.name, self.plan, silent=self._silent and self._silent[0])
-        if self._seen.difference(committed(self.store, self.name)):  # whoever began to delete it died over that
+        if self._seen.difference(
+            committed(self.store, self.name, self._digits)
+        ):  # whoever began to delete it died over that
             raise RunError(f"run {self.name!r}: some results were deleted; attach({self.name!r}) anew")
         return number
 
@@ -187,18 +192,17 @@ class _AttachedMap(_Attached):
 
     def _take_up(self) -> Stage:
         """Become the run's driver; the stage that finishes it."""
-        limits = self.session.compute.limits
         function, items = read_kept(self.store, self.name)
         if items is None:
             raise RunNotFound(
                 f"run {self.name!r} drew its items from an iterator, which is gone: it cannot be finished"
             )
         number, live_id = self.claim(), build.new_run_id()
-        shared = None if limits.in_process else Shared(lambda: self.session.scratch, live_id)
+        shared = build.new_shared(self.session, live_id)
         fn, kwargs = read_function(function)
         options = replace(self.options, kwargs=kwargs)
         job = build.make_job(self.session, fn, options, form=self.plan["form"], shared=shared)
-        hold(self.run, self.store, number)
+        hold(self.run, self.store, number, self._digits)
         return Stage(live_id, self.schedules[0], Items(items, shared), job, self.run.ledger, self.run.ledger.durable)
 
 
@@ -213,7 +217,7 @@ class _AttachedPlan(_Attached):
         plan = read_planned(self.store, name)
         said = {"errors": "raise", "priority": 0, **read_options(head)}
         self.run = PlanRun(session, plan, name, said["errors"], said["priority"], plan.graph())
-        self.run.take_up = self._take_up
+        self.run.take_up, self.run.digits = self._take_up, self._digits
         if self.begin(list(self.run.runs.values()), [stage.count for stage in plan.stages]) == "running":
             self.follow(self.run)
 

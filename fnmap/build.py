@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -20,12 +21,15 @@ from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, dumps
 from fnmap.options import MapOptions
 from fnmap.planning.policy import Retry
+from fnmap.planning.spread import CALLS_PER_S, digits_for
 from fnmap.run import Awaited
 from fnmap.shared import Shared
 from fnmap.source import zip_items
+from fnmap.storage.many import at_once
 
 if TYPE_CHECKING:
     from fnmap.session import Session
+    from fnmap.storage.base import Store
 
 _ids = itertools.count()
 
@@ -86,6 +90,8 @@ def _new_job(
         return Job(f"live-{next(_ids)}", (), form, retry_on, timeout_s, heard, None, (fn, dict(kwargs)))
     try:
         digest, frames = dump_function(fn, kwargs, shared)
+        if shared is not None:
+            shared.check(frames)
     except NotPicklable as error:  # something of ours, which says what to do
         raise NotPicklable(f"fn={label(fn)} refers to what cannot travel: {error}") from error
     except Exception as error:  # whatever a __reduce__ of what the function refers to raises
@@ -101,6 +107,30 @@ def _new_job(
     if is_far(session.compute):
         session.compute.check(job)
     return job
+
+
+def part_digits(
+    session: Session, store: Store, stages: Iterable[tuple[MapOptions, int | None]], *, reads: bool = False
+) -> int:
+    """Over how many hex digits the parts of a run of these stages, each with its number of tasks, are spread: as the
+    session says, else as many as S3 needs. A store on a disk has no partitions, and pays for each folder."""
+    if session.spread is not None or at_once(store) == 1:
+        return session.spread or 1
+    limits, calls, per_slot = session.compute.limits, 0.0, 1.0
+    for options, total in stages:
+        fixed = options.chunks(limits.chunk_s).fixed
+        calls += math.inf if total is None else total / (fixed or 1)
+        if fixed is not None or limits.chunk_s < 1:  # else a call comes to last chunk_s, after a few short ones
+            per_slot = CALLS_PER_S
+    return digits_for(calls, limits.slots, per_slot=per_slot, reads=reads)
+
+
+def new_shared(session: Session, run_id: str) -> Shared | None:
+    """Where large buffers of a run go; None where calls run in the caller's thread."""
+    if session.compute.limits.in_process:
+        return None
+    check = session.compute.check_size if is_far(session.compute) else None
+    return Shared(lambda: session.scratch, run_id, check)
 
 
 def check_timeout(options: MapOptions, task_s: float | None) -> None:

@@ -134,7 +134,8 @@ def _numbered(manifest: Manifest, at: NDArray[np.int64], numbers: dict[str, int]
 
 
 class Parts:
-    """Which parts are still there: told by listing where they are, at most 16 lists a run and stage."""
+    """Which parts are still there: told by listing where they are, of a run and stage at most one list for each prefix
+    over which its keys are spread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -23,7 +23,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -55,20 +55,21 @@ class Collected:
 def collect(store: Store, older_than: str | float | timedelta, *, dry_run: bool = False) -> Collected:
     """Delete the runs that ended, or were last heard of, before that time."""
     before = time.time() - age_s(older_than)
-    claimed, gone = dict[str, int](), dict[str, int]()
+    claimed, gone, digits = dict[str, int](), dict[str, int](), dict[str, tuple[int, ...]]()
     for name in sorted({keys.run_of(key) for key in store.list("run/")}):
         head = read_head(store, name)
+        digits[name] = keys.digits_of(head or {})
         if head is not None and head["form"] == DELETED:
             gone[name] = head["number"]
         elif head is not None and (seen := _expired(store, name, head, before)) is not None:
             with contextlib.suppress(RunBusy):
                 claimed[name] = seen.number if dry_run else _claim(store, name, seen, head, before)
     in_use = parts_in_use(store) if claimed or gone else set()
-    parts = {name: _parts_of(store, name, number, in_use) for name, number in {**claimed, **gone}.items()}
+    parts = {name: _parts_of(store, name, n, digits[name], in_use) for name, n in {**claimed, **gone}.items()}
     for name, (free, kept) in () if dry_run else parts.items():
         forget = not kept and keys.is_made_up(name)
         if name in claimed:
-            _delete(store, name, claimed[name], free, forget=forget)
+            _delete(store, name, claimed[name], digits[name], free, forget=forget)
         else:
             store.delete(free)
             store.delete([keys.plan(name), keys.driver(name, gone[name])] if forget else [])
@@ -112,7 +113,7 @@ def _claim(store: Store, name: str, seen: Driver, plan: Mapping[str, Any], befor
     raise RunBusy(f"name={name!r}: its driver has just been heard of")
 
 
-def _delete(store: Store, name: str, number: int, free: list[str], *, forget: bool) -> None:
+def _delete(store: Store, name: str, number: int, digits: Sequence[int], free: list[str], *, forget: bool) -> None:
     """Delete a run that was claimed under this number."""
     plan, own = keys.plan(name), keys.driver(name, number)
     try:
@@ -120,7 +121,7 @@ def _delete(store: Store, name: str, number: int, free: list[str], *, forget: bo
         store.delete(free)
         store.delete([key for key in store.list(f"run/{name}/") if key not in (plan, own)])
         if not forget:
-            head = {"form": DELETED, "number": number}
+            head = {"form": DELETED, "number": number, "digits": digits}
             store.put(plan, b"".join(pack([json.dumps(head).encode()])))
         store.delete([plan, own] if forget else [])
     except StoreError:
@@ -128,9 +129,11 @@ def _delete(store: Store, name: str, number: int, free: list[str], *, forget: bo
         raise
 
 
-def _parts_of(store: Store, name: str, number: int, in_use: Collection[str]) -> tuple[list[str], int]:
+def _parts_of(
+    store: Store, name: str, number: int, digits: Sequence[int], in_use: Collection[str]
+) -> tuple[list[str], int]:
     """The parts of a run that may go, and how many are in use. Those of a new run of the name are not among them."""
-    found = list_all(store, keys.all_part_prefixes(name))
+    found = list_all(store, keys.all_part_prefixes(name, *digits))
     parts = [key for key in found if keys.place_of_part(key)[1] <= number]
     free = [part for part in parts if part not in in_use]
     return free, len(parts) - len(free)

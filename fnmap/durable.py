@@ -14,12 +14,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fnmap import clock
+from fnmap.build import part_digits
 from fnmap.errors import Damaged, MissingKey, RunBusy, RunError, RunNotFound, RunTakenOver, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
 from fnmap.format.payload import Frame, Ref, Values, pack, unpack
 from fnmap.format.travel import dump_function, dumps, to_worker
-from fnmap.lease import BEAT_S, begin_again, claim, committed, is_last, read_plan, say_alive
+from fnmap.lease import BEAT_S, begin_again, claim, committed, is_last, read_head, read_plan, say_alive
 from fnmap.options import DEFAULTS, MapOptions
 from fnmap.planning.schedule import Chunk, Schedule, State
 from fnmap.run import Run, Status
@@ -40,17 +41,17 @@ live_lock = threading.Lock()
 
 class Durable:
     """The store's side of a live run. `number`: its driver's, which is part of every key it commits, as is the
-    stage's."""
+    stage's. `digits`: over which these keys are spread."""
 
-    def __init__(self, store: Store, name: str, number: int, stage: int = 0) -> None:
-        self.store, self.name, self.number, self.stage = store, name, number, stage
+    def __init__(self, store: Store, name: str, number: int, stage: int = 0, *, digits: int = 1) -> None:
+        self.store, self.name, self.number, self.stage, self.digits = store, name, number, stage, digits
         self.live: Any = None  # the run, so that `live_here` finds it, though its holder has let go of it
         self.on_beat: Callable[[], None] | None = None
         self._beats, self._begun = 0, clock.now()
 
     def place(self, chunk: Chunk) -> Place:
         """Where the chunk's one result is committed."""
-        return self.store, keys.part(self.name, self.number, chunk.id, self.stage)
+        return self.store, keys.part(self.name, self.number, chunk.id, self.stage, self.digits)
 
     def seal(self, chunk: Chunk) -> Report | None:
         """Keep late attempts of the chunk from committing; the report that stands if one has already."""
@@ -126,23 +127,25 @@ def begin(
     with live_lock:
         check_not_live_here(store, name)
         total = None if source is None else len(source)
+        digits = part_digits(session, store, [(options, total)])
         head = _new_plan(run.function, total, job, options)
-        kept = pack([head, *_kept(fn, options.kwargs or {}, job, source)])
-        if create_parts(store, keys.plan(name), kept):
+        rest = _kept(fn, options.kwargs or {}, job, source)
+        if create_parts(store, keys.plan(name), pack([with_digits(head, digits), *rest])):
             number = 0
         elif (plan := read_plan(store, name)) is None:
-            number = begin_again(store, name)
-            store.put(keys.plan(name), b"".join(kept))
+            number, before = begin_again(store, name), read_head(store, name)
+            store.put(keys.plan(name), b"".join(pack([with_digits(head, digits, before), *rest])))
         else:
+            digits = keys.digits_of(plan)[-1]
             _check_same(plan, name, run.function, total, job.form)
             _check_same_call(store, name, options.kwargs or {}, source)
             number = claim(store, name, plan)
-        hold(run, store, number)
+        hold(run, store, number, digits)
 
 
-def hold(run: Run, store: Store, number: int) -> None:
+def hold(run: Run, store: Store, number: int, digits: int) -> None:
     """The run is driven from here, as its driver of that number."""
-    durable = Durable(store, run.id, number)
+    durable = Durable(store, run.id, number, digits=digits)
     run.ledger.keep(durable)
     live(run, durable, run.ledger.session)
 
@@ -207,13 +210,18 @@ def read_options(head: Mapping[str, Any]) -> dict[str, Any]:
 KEPT = ("errors", "retries", "timeout", "chunksize", "ordered", "limit", "idempotent", "priority", "results")
 
 
-def _new_plan(function: str, total: int | None, job: Job, options: MapOptions) -> bytes:
-    plan = {
+def with_digits(head: Mapping[str, Any], digits: int, before: Mapping[str, Any] | None = None) -> bytes:
+    """The head of a plan as it is kept. `before`: that of a run of the name which was deleted."""
+    earlier = keys.digits_of(before) if before is not None else ()
+    return json.dumps({**head, "digits": [*(n for n in earlier if n != digits), digits]}).encode()
+
+
+def _new_plan(function: str, total: int | None, job: Job, options: MapOptions) -> dict[str, Any]:
+    return {
         "format": 1, "python": platform.python_version(), "function": function, "total": total, "form": job.form,
         "options": kept_options({name: getattr(options, name) for name in KEPT}), "started": time.time(),
         "owner": me(), "results": options.results,
     }  # fmt: skip
-    return json.dumps(plan).encode()
 
 
 def _kept(fn: Callable[..., Any], kwargs: Mapping[str, Any], job: Job, source: Items | None) -> list[Frame]:
@@ -258,7 +266,9 @@ def _check_same_call(store: Store, name: str, kwargs: Mapping[str, Any], source:
     same_kwargs(before, kwargs, f"name={name!r} belongs to a run with")
 
 
-def stored_parts(store: Store, name: str, seen: Collection[str] = ()) -> Iterator[tuple[str, Sequence[int], Report]]:
+def stored_parts(
+    store: Store, name: str, digits: int, seen: Collection[str] = ()
+) -> Iterator[tuple[str, Sequence[int], Report]]:
     """The committed parts of a run, but for those already seen: key, tasks and report; in the order in which they
     were carved."""
     from fnmap.format.parts import read_report
@@ -270,7 +280,7 @@ def stored_parts(store: Store, name: str, seen: Collection[str] = ()) -> Iterato
             log.warning("run %s: %s is left out and done again: %s", name, key, damaged)
             return None
 
-    new = [key for key in committed(store, name) if key not in seen]
+    new = [key for key in committed(store, name, digits) if key not in seen]
     for key, report in zip(new, for_each(store, read, new), strict=True):
         if report is not None:
             yield key, *report
@@ -281,8 +291,9 @@ def take_over(run: Run, schedule: Schedule, store: Store) -> None:
     over: they are tried again."""
     from fnmap.caching import found_before
 
+    assert run.ledger.durable is not None
     done: list[int] = []
-    for key, tasks, report in stored_parts(store, run.id):
+    for key, tasks, report in stored_parts(store, run.id, run.ledger.durable.digits):
         assert report.values is not None
         run.ledger.put_stored(Part(tasks, report.values, report.failures, key))
         done += [t for at, t in enumerate(tasks) if at not in report.failures]

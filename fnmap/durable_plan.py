@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import platform
 import time
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnmap.durable import Durable, check_not_live_here, kept_options, live, live_lock
+from fnmap.durable import Durable, check_not_live_here, kept_options, live, live_lock, with_digits
 from fnmap.errors import UsageError
 from fnmap.format import keys
 from fnmap.format.payload import pack, unpack
 from fnmap.format.travel import dumps
-from fnmap.lease import begin_again, claim, read_plan
+from fnmap.lease import begin_again, claim, read_head, read_plan
 from fnmap.same import same_items, same_kwargs
 from fnmap.storage.base import Store, create_parts, open_object
 from fnmap.storage.owner import me
@@ -37,23 +36,24 @@ def begin_plan(run: PlanRun, store: Store) -> int:
 
 def _claimed(run: PlanRun, store: Store, name: str) -> int:
     check_not_live_here(store, name)
-    kept = pack([_head(run), dumps(run.plan)])
-    if create_parts(store, keys.plan(name), kept):
+    mine, plan = _head(run), dumps(run.plan)
+    if create_parts(store, keys.plan(name), pack([with_digits(mine, run.digits), plan])):
         return 0
     head = read_plan(store, name)
     if head is None:
-        number = begin_again(store, name)
-        store.put(keys.plan(name), b"".join(kept))
+        number, before = begin_again(store, name), read_head(store, name)
+        store.put(keys.plan(name), b"".join(pack([with_digits(mine, run.digits, before), plan])))
         return number
     if head["form"] != "plan":
         raise UsageError(f"name={name!r} belongs to a run of {head['function']}, not of a plan; choose another name")
     _check_same(read_planned(store, name), run.plan, name)
+    run.digits = keys.digits_of(head)[-1]
     return claim(store, name, head)
 
 
 def hold_plan(run: PlanRun, store: Store, number: int) -> None:
     """The run is driven from here, as its driver of that number."""
-    run.durable = Durable(store, run.id, number)
+    run.durable = Durable(store, run.id, number, digits=run.digits)
     live(run, run.durable, run.session)
 
 
@@ -63,14 +63,13 @@ def read_planned(store: Store, name: str) -> Plan:
     return plan
 
 
-def _head(run: PlanRun) -> bytes:
+def _head(run: PlanRun) -> dict[str, Any]:
     plan = run.plan
-    head = {
+    return {
         "format": 1, "python": platform.python_version(), "function": plan.name, "total": len(plan), "form": "plan",
         "stages": {stage.name: stage.count for stage in plan.stages}, "started": time.time(), "owner": me(),
         "options": kept_options({"errors": run.errors_option, "priority": run.priority}),
     }  # fmt: skip
-    return json.dumps(head).encode()
 
 
 def _check_same(before: Plan, now: Plan, name: str) -> None:

@@ -87,7 +87,7 @@ def claim(store: Store, name: str, plan: Mapping[str, Any], *, silent: Driver | 
         unclaim(store, name, number)
         raise RunNotFound(f"no run named {name!r}: it was deleted")
     driver, before = _adopted(store, name, number - 1)  # those after it have begun nothing
-    there = [*_of_all(store, name), *_hits(store, name)]
+    there = [*_parts(store, name, keys.digits_of(plan)[-1]), *_hits(store, name)]
     adopted = sorted(key for key in there if _counts(key, _View(driver - 1, before)))
     store.create(keys.adopted(name, number), json.dumps(adopted).encode())
     return number
@@ -144,21 +144,23 @@ def say_alive(store: Store, name: str, number: int, beat: int) -> None:
     store.put(keys.beat(name, number), f"{beat} {time.time():.3f}".encode())
 
 
-def committed(store: Store, name: str) -> list[str]:
-    """The keys of the parts that count, by stage, driver and chunk."""
-    return _those_that_count(store, name, _of_all)
+def committed(store: Store, name: str, digits: int | None = None) -> list[str]:
+    """The keys of the parts that count, by stage, driver and chunk. `digits`: over which they are spread, if known."""
+    if digits is None:
+        digits = keys.digits_of(read_head(store, name) or {})[-1]
+    return _those_that_count(store, name, lambda: _parts(store, name, digits))
 
 
 def committed_hits(store: Store, name: str) -> list[str]:
     """The keys of what says which results of other runs count too."""
-    return _those_that_count(store, name, _hits)
+    return _those_that_count(store, name, lambda: _hits(store, name))
 
 
-def _those_that_count(store: Store, name: str, there: Callable[[Store, str], list[str]]) -> list[str]:
+def _those_that_count(store: Store, name: str, there: Callable[[], list[str]]) -> list[str]:
     while True:
         number = _last_number(store, name)
         view = _View(number - 1, _adopted(store, name, number)[1])
-        found = [key for key in there(store, name) if _counts(key, view)]
+        found = [key for key in there() if _counts(key, view)]
         if _last_number(store, name) == number:  # else somebody has claimed the run meanwhile: look again
             return sorted(found, key=keys.place_of_part)
 
@@ -194,8 +196,8 @@ def _adopted(store: Store, name: str, number: int) -> tuple[int, frozenset[str]]
     return 0, frozenset()
 
 
-def _of_all(store: Store, name: str) -> list[str]:
-    return list_all(store, keys.all_part_prefixes(name))
+def _parts(store: Store, name: str, digits: int) -> list[str]:
+    return list_all(store, keys.all_part_prefixes(name, digits))
 
 
 def _hits(store: Store, name: str) -> list[str]:

@@ -22,7 +22,6 @@ from fnmap.options import DEFAULTS, MapOptions
 from fnmap.planning.policy import ChunkPolicy
 from fnmap.planning.schedule import Schedule
 from fnmap.results import Results
-from fnmap.shared import Shared
 from fnmap.source import Items
 from fnmap.stage import Part, Stage
 
@@ -48,7 +47,7 @@ def start_call(
         Later(session, later, args, kwargs, start, in_place=in_process)
         return later
     run_id, future = build.new_run_id(), future or CallFuture()
-    shared = None if in_process else Shared(lambda: session.scratch, run_id)
+    shared = build.new_shared(session, run_id)
     source = Items([(args, kwargs)], shared)
     job = build.make_job(session, fn, options, form="call", shared=shared)
     if shared is not None:

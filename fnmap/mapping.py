@@ -47,7 +47,7 @@ def start_map(
         name = new_name()
     run_id = live_id if name is None else name
     run = Run(session, run_id, build.label(fn), options.errors, ordered=options.ordered)
-    shared = None if limits.in_process else Shared(lambda: session.scratch, live_id)
+    shared = build.new_shared(session, live_id)
     source = None if taken.items is None else Items(taken.items, shared, plain=taken.plain)
     make_job = partial(_make_job, session, fn, form=form, shared=shared, ledger=run.ledger)
     job = _NO_JOB if taken.late else make_job(options)

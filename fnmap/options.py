@@ -17,6 +17,7 @@ from fnmap.errors import UsageError
 from fnmap.format.keys import check_name
 from fnmap.planning.policy import ChunkPolicy, Retry, Tolerate
 from fnmap.planning.schedule import Schedule
+from fnmap.planning.spread import MOST_DIGITS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,12 +146,13 @@ class SessionOptions(TypedDict, total=False):
     progress: bool | None
     listeners: tuple[Listener, ...]
     results: Literal["pickle", "arrow"] | None
+    spread: int | None
 
 
 DEFAULTS, NO_RETRY = MapOptions(), Retry(0)
 _SHOWN = (
     {name: getattr(DEFAULTS, name) for name in Options.__optional_keys__ | StageOptions.__optional_keys__}
-    | dict.fromkeys(("on", "store", "workers"))
+    | dict.fromkeys(("on", "store", "workers", "spread"))
     | {"listeners": ()}
 )
 
@@ -284,6 +286,14 @@ def check_results(results: Any) -> Any:
     if results not in (None, "pickle", "arrow"):
         raise UsageError(f'results must be "pickle" or "arrow"; got {results!r}')
     return results
+
+
+def check_spread(spread: Any) -> int | None:
+    must = f"spread must be None or an int from 1 to {MOST_DIGITS}: hex digits over which keys of parts are spread"
+    digits = None if spread is None else count(spread, 1, must)
+    if digits is not None and digits > MOST_DIGITS:
+        raise UsageError(f"{must}; got {spread!r}")
+    return digits
 
 
 def check_priority(priority: Any) -> int:

@@ -44,6 +44,7 @@ class PlanRun(LastStage, Awaited):
         self.graph, self.priority, self.errors_option = graph, priority, errors
         self.links: PlanLinks | None = None
         self.durable: Durable | None = None
+        self.digits = 1  # over which the keys of its parts are spread
         self.take_up: Callable[[], list[Stage]] | None = None  # of an attached run: become its driver
         self.session = self._session = session
         self.cached: dict[int, Cached] = {}  # the cache's side of stages, by number
@@ -263,6 +264,7 @@ def start_plan(
         name = new_name()
     run = PlanRun(session, plan, name or live_id, errors, check_priority(priority), graph)
     store, number = (session.scratch, 0) if name is None else (session.store, 0)
+    run.digits = _digits(session, store, plan, graph)
     stages = make_stages(run, session, store, run.id, live_id, number)
     for stage, stage_run in zip(stages, run.runs.values(), strict=True):
         stage_run.ledger.hold(stage)
@@ -273,7 +275,7 @@ def start_plan(
     else:
         number = begin_plan(run, store)  # whatever can be wrong with the plan was found before
         for stage in stages:
-            stage.renumber(number)
+            stage.renumber(number, run.digits)
     if number > 0:
         _restore(run, stages, store)
     for at, cached in run.cached.items():
@@ -282,6 +284,12 @@ def start_plan(
     run.show_progress(session.progress if progress is None else progress)
     begin_driving(run, session, stages)
     return run
+
+
+def _digits(session: Session, store: Store, plan: Plan, graph: Graph) -> int:
+    """Over how many hex digits the keys of its parts are spread."""
+    sizes = [(stage.options, stage.count) for stage in plan.stages]
+    return build.part_digits(session, store, sizes, reads=bool(graph.edges))
 
 
 def _cached(run: PlanRun, store: Store, version: bool | str) -> dict[int, Cached]:
@@ -298,7 +306,7 @@ def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
 
     runs = list(run.runs.values())
     done: list[list[int]] = [[] for _ in stages]
-    for key, tasks, report in stored_parts(store, run.id):
+    for key, tasks, report in stored_parts(store, run.id, run.digits):
         number = keys.place_of_part(key)[0]
         assert report.values is not None
         runs[number].ledger.put_stored(Part(tasks, report.values, report.failures, key))
@@ -326,8 +334,7 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
     made = list[Stage]()
     edges = iter(run.plan.edges())
     results = [r.ledger.results for r in run.runs.values()]
-    in_process = session.compute.limits.in_process
-    shared = None if in_process else Shared(lambda: session.scratch, live_id)
+    shared = build.new_shared(session, live_id)
     for number, planned in enumerate(run.plan.stages):
         own = [(next(edges), wire.columns) for wire in planned.wires]
         kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed
@@ -335,7 +342,7 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
         feed = kind(store, own, results, run.graph.locate, shape)
         ledger = run.runs[planned.name].ledger
         ledger.store = store
-        keeper = Durable(store, run_id, driver, number)
+        keeper = Durable(store, run_id, driver, number, digits=run.digits)
         made.append(_stage(session, planned, f"{live_id}.{number}", ledger, keeper, feed, shared))
     if shared is not None:
         shared.clear_with(run)
@@ -377,5 +384,5 @@ def stage_costs(planned: PlannedStage) -> Any:
 
 
 def _forget(store: Store, run_id: str) -> None:
-    """Delete what an unnamed run has left in the scratch store."""
-    store.delete([key for prefix in keys.all_part_prefixes(run_id) for key in store.list(prefix)])
+    """Delete what an unnamed run has left in the scratch store, in which nothing else is than the session's own."""
+    store.delete([key for key in store.list(keys.PARTS) if keys.run_of_part(key) == run_id])

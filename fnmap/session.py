@@ -30,6 +30,7 @@ from fnmap.options import (
     StarOptions,
     check_names,
     check_results,
+    check_spread,
     resolve,
     shows,
 )
@@ -54,7 +55,8 @@ class Session(Driver):
     `on`: "local" (default), "inline", "lambda", "lithops", a plugin's name, or a Compute. `store`: where named
     runs are kept: a path, an address such as "file:///data/fnmap", or a Store. `workers`: calls at once,
     for computes that can choose. `listeners` are called with each event of each run. `results`: of its maps and
-    calls, as of `map`.
+    calls, as of `map`. `spread`: over how many hex digits the keys of a run's parts are spread, 1 to 3, since S3
+    limits the requests to each prefix; chosen by the run's size unless said. A run that is there keeps its own.
     """
 
     @shows(SessionOptions)
@@ -72,6 +74,7 @@ class Session(Driver):
         self.on, self.given_store = on, store
         super().__init__(open_compute(on, **({} if workers is None else {"workers": workers})))
         self.results = check_results(options.get("results"))
+        self.spread = check_spread(options.get("spread"))
         self.progress, self.listeners = options.get("progress"), options.get("listeners", ())
         self._store = None if store is None else open_store(store)
         if isinstance(self.compute, Far):

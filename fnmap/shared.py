@@ -7,13 +7,13 @@ import os
 import pickle
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from fnmap.errors import StoreError
 from fnmap.format import keys
-from fnmap.format.payload import Buffer, Ref
+from fnmap.format.payload import Buffer, Frame, Ref, nbytes
 from fnmap.storage.base import Store, create_parts
 from fnmap.storage.files import FileStore
 
@@ -91,21 +91,33 @@ def _place(raw: memoryview) -> Place:
 
 
 class Shared:
-    """Buffers of over 1 MB that the function or several items refer to: each is stored once a run."""
+    """Buffers of over 1 MB that the function or several items refer to: each is stored once a run. `check` raises for
+    sizes that no worker could hold."""
 
-    def __init__(self, scratch: Callable[[], Store], run_id: str) -> None:
-        self._scratch, self._run_id = scratch, run_id
+    def __init__(self, scratch: Callable[[], Store], run_id: str, check: Callable[[int], None] | None = None) -> None:
+        self._scratch, self._run_id, self._check = scratch, run_id, check
         self._seen: dict[Place, tuple[Ref, memoryview]] = {}  # the view keeps the address taken
         self.keys: list[str] = []
+        self._sizes: dict[str, int] = {}
 
     def __call__(self, raw: memoryview) -> Ref | None:
         """Called by the pickler with each large buffer."""
         if raw.nbytes < SHARED_BYTES:
             return None
+        if self._check is not None:
+            self._check(raw.nbytes)  # before it is sent anywhere
         where = _place(raw)
         if where not in self._seen:
             self._seen[where] = (self._put(raw, _lying.get(where)), raw)
         return self._seen[where][0]
+
+    def check(self, frames: Sequence[Frame], more: int = 0) -> None:
+        """Raise NotPicklable if these frames and what they refer to, and so many bytes `more`, are together more than a
+        worker could hold."""
+        if self._check is not None:
+            own = sum(nbytes(frame) for frame in frames if not isinstance(frame, Ref))
+            stored = {frame.key for frame in frames if isinstance(frame, Ref)}
+            self._check(own + sum(map(self._sizes.__getitem__, stored)) + more)
 
     def put(self, body: Buffer) -> Ref:
         """Store one frame."""
@@ -114,6 +126,7 @@ class Shared:
     def _put(self, body: Buffer, lies_in: str | None) -> Ref:
         key = keys.shared(self._run_id, len(self.keys))
         self.keys.append(key)
+        self._sizes[key] = nbytes(body)
         store = self._scratch()
         if lies_in is None or not (isinstance(store, FileStore) and store.adopt(key, lies_in)):
             create_parts(store, key, [body])

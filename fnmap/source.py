@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fnmap.errors import NotPicklable, UsageError
-from fnmap.format.payload import NotDumped, Plain, Share, Values
+from fnmap.format.payload import NotDumped, Plain, Values
 from fnmap.format.travel import to_worker
 from fnmap.worker import short_repr
+
+if TYPE_CHECKING:
+    from fnmap.shared import Shared
 
 
 class Source(Protocol):
@@ -44,8 +47,9 @@ class Items:
     """Items that are all there. They are pickled when a chunk leaves, but for those that might fail to be:
     these are pickled now, so that a bad one is named before anything starts."""
 
-    def __init__(self, items: Sequence[Any], share: Share | None, *, plain: Plain | None = None) -> None:
-        """`plain`: these items, if they are known to be plain."""
+    def __init__(self, items: Sequence[Any], share: Shared | None, *, plain: Plain | None = None) -> None:
+        """`plain`: these items, if they are known to be plain. Raises NotPicklable, naming it, for an item that cannot
+        travel or that no worker could hold."""
         self.items = items
         self._encoded: Values | None = None
         self._plain = plain or Plain.of(items)
@@ -54,6 +58,8 @@ class Items:
                 self._encoded = Values.of(items, to_worker, share)
             except NotDumped as error:
                 raise not_picklable(error.at, items[error.at], error) from error.cause
+        if share is not None:
+            self._check_sizes(share)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -63,6 +69,17 @@ class Items:
             return self._encoded.take(tasks)
         assert self._plain is not None
         return self._plain.encode(tasks)
+
+    def _check_sizes(self, share: Shared) -> None:
+        frames = [] if self._encoded is None else self._encoded.frames()
+        try:
+            share.check(frames, 0 if self._plain is None else self._plain.nbytes)
+        except NotPicklable:  # all together; is it one of them?
+            for at, item in enumerate(self.items):
+                try:
+                    share.check(self.encode(range(at, at + 1)).frames())
+                except NotPicklable as error:
+                    raise not_picklable(at, item, NotDumped(at, error)) from error
 
     def item(self, task: int) -> Any:
         return self.items[task]

@@ -78,9 +78,10 @@ class Sink(Protocol):
 
 
 class Keeper(Protocol):
-    """Where the results of a durable run are kept. `number`: its driver's."""
+    """Where the results of a durable run are kept. `number`: its driver's. `digits`: over which keys are spread."""
 
     number: int
+    digits: int
 
     def place(self, chunk: Chunk) -> Place:
         """Where the chunk's one result is committed."""
@@ -211,10 +212,11 @@ class Stage:
         others = [(chunk.id, chunk.attempt + by) for by in (BACKUP, -BACKUP)]
         return [self.running[other][1] for other in others if other in self.running]
 
-    def renumber(self, driver: int) -> None:
-        """Its driver's number, once that is known; nothing has been sent yet."""
+    def renumber(self, driver: int, digits: int) -> None:
+        """Its driver's number, and over how many digits its parts are spread, once that is known; nothing has been sent
+        yet."""
         if self._keeper is not None:
-            self._keeper.number = driver
+            self._keeper.number, self._keeper.digits = driver, digits
 
     def settle(self, report: Report) -> None:
         """Take the report of a call of the whole stage that was not made by a session."""

@@ -14,7 +14,7 @@ from fnmap.aws.deployment import MEMORY_MOST_MB, function_of
 from fnmap.aws.requests import Refused, Service, function_path
 from fnmap.errors import DeployError, NotPicklable
 
-_DEPLOY = "fnmap deploy"
+MOST_MB = 5 << 10  # of an object that is created at once
 _ALIKE = ("cloudpickle", "numpy")  # whose pickles may not load in another major version
 
 
@@ -45,7 +45,7 @@ class Configuration:
     @property
     def deploy(self) -> str:
         """The command that deploys it."""
-        return _DEPLOY if self.name == "fnmap" else f"{_DEPLOY} --name {self.name}"
+        return _deploy(self.name)
 
     def size(self, memory: float) -> Size:
         """The smallest that has so many times the memory, else the biggest there is."""
@@ -73,7 +73,7 @@ class Configuration:
 
 def read_configuration(service: Service, function: str) -> Configuration:
     """What is deployed under this name. Raises DeployError that names what is wrong and the command that mends it."""
-    deploy = _DEPLOY if function == "fnmap" else f"{_DEPLOY} --name {function}"
+    deploy = _deploy(function)
     try:
         said = json.loads(service.ask("GET", function_path(function, "/configuration")))
     except Refused as error:
@@ -129,6 +129,24 @@ def check_packages(there: Configuration, modules: Iterable[str], what: str) -> N
             f"{what} needs the package {names[0]!r}, which is missing in the function {there.name!r}: run"
             f" `{there.deploy} --add {names[0]}=={version_here(names[0])}`"
         )
+
+
+def check_size(there: Configuration, size: int) -> None:
+    """Raise NotPicklable for an object that is larger than the memory of the function, or than S3 takes at once."""
+    holds_mb = min(there.sizes[-1] * there.memory_mb, MOST_MB)
+    needs_mb = -(-2 * size >> 20)  # it, and what is made of it
+    if size <= holds_mb << 20:
+        return
+    deploy = f"{there.deploy} --memory {needs_mb}"
+    more = f"run `{deploy}`, or " if needs_mb <= MEMORY_MOST_MB and size <= MOST_MB << 20 else ""
+    raise NotPicklable(
+        f"it has {size / 1e6:,.0f} MB, and the function {there.name!r} takes {holds_mb:,} MB at most: {more}put it into"
+        " S3 and let each task read there what it needs"
+    )
+
+
+def _deploy(function: str) -> str:
+    return "fnmap deploy" if function == "fnmap" else f"fnmap deploy --name {function}"
 
 
 def version_here(package: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fnmap.aws.signing import Provider, credentials, endpoint, region, sign
+from fnmap.aws.tunnel import proxy_for
 from fnmap.errors import DeployError
 
 TRIES = 5
@@ -76,8 +77,7 @@ class Service:
         parts = urlsplit(url)
         connection = getattr(self._kept, "connection", None)
         if connection is None:
-            kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-            connection = self._kept.connection = kind(parts.netloc, timeout=TIMEOUT_S)
+            connection = self._kept.connection = _connection(url)
             self._open.add(connection)
         try:
             connection.request(method, parts.path, body, headers)
@@ -89,6 +89,17 @@ class Service:
             self._kept.connection = None
             raise
         return response.status, {name.lower(): value for name, value in response.getheaders()}, answer
+
+
+def _connection(url: str) -> http.client.HTTPConnection:
+    """To the host of this address, through a proxy if the environment names one."""
+    parts, proxy = urlsplit(url), proxy_for(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    if proxy is None:
+        return kind(parts.netloc, timeout=TIMEOUT_S)
+    connection = kind(proxy.host, proxy.port, timeout=TIMEOUT_S)
+    connection.set_tunnel(parts.hostname or "", parts.port or 443, proxy.headers)
+    return connection
 
 
 def function_path(function: str, rest: str = "") -> str:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from fnmap.aws.configuration import Configuration, check_alike, check_packages, read_configuration
+from fnmap.aws.configuration import Configuration, check_alike, check_packages, check_size, read_configuration
 from fnmap.aws.package import code_hash
 from fnmap.aws.requests import Refused, Service, code_of, function_path
 from fnmap.aws.wire import OVERDUE, WITHDRAWN, Wire
@@ -133,6 +133,10 @@ class LambdaCompute:
         """Raise DeployError if the function lacks a package that the job needs."""
         check_packages(self.there, _modules(job), "what is mapped")
 
+    def check_size(self, size: int) -> None:
+        """Raise NotPicklable for an object that no environment of the function could hold, or S3 take."""
+        check_size(self.there, size)
+
     def kill(self, future: Future[Report]) -> None:
         """Wait for this call no more. What runs in Lambda cannot be stopped; it commits nothing that counts."""
         if self._detached is not None and self._detached.withdraw(future):
@@ -208,7 +212,9 @@ class LambdaCompute:
             busy = self._wire.busy if self._wire is not None else 1
             return self.window.refused(busy, text, said.get("retry-after", ""))
         if status == 413 or code == "RequestTooLargeException":
-            return ComputeError(f"Lambda takes no message so large: {text}")
+            return ComputeError(
+                f"Lambda takes no message so large: {text}; send fewer items with each call: chunksize="
+            )
         if status == 404:
             return DeployError(f"the function {function!r} is gone: run `{self.there.deploy}`")
         if status in (401, 403):

@@ -81,6 +81,10 @@ class Far(Protocol):
         """Raise what is wrong with a job before any call of it is made."""
         ...
 
+    def check_size(self, size: int) -> None:
+        """Raise NotPicklable, with what mends it, for an object of so many bytes that no worker could hold it."""
+        ...
+
 
 def is_far(compute: Compute) -> TypeGuard[Far]:
     """As isinstance(compute, Far), which takes ten times as long."""

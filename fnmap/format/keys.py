@@ -7,7 +7,8 @@ run/<run>/adopted.<n> the parts of earlier drivers that this one took over (JSON
 run/<run>/beat.<n>    what it says while it lives, for those who cannot ask its host
 run/<run>/hits/<stage>.<driver>.<n>.manifest  tasks whose results that driver found in the cache, and where these are
 run/<run>/end.<n>     what became of it under that driver (JSON), rewritten when the run ends again
-part/<h>/<run>/<stage>.<driver>.<chunk>.parquet     the one result of a chunk; <h> spreads the keys
+part/<h>/<run>/<stage>.<driver>.<chunk>.parquet     the one result of a chunk; <h>, as many hex digits as the head of
+                      the plan says, spreads the keys
 cache/<h>/<identity>/<stamp>.<token>.<run>.<which>  keys of tasks and where their results are; <which> is
                       the first hex digit of the keys, <h> too, or "all" where there are few
 tmp/...               what no reader needs after its call: spilled answers, shared objects
@@ -15,13 +16,16 @@ tmp/...               what no reader needs after its call: spilled answers, shar
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 from fnmap.errors import UsageError
 
 SPREAD = "0123456789abcdef"
-CACHE = "cache/"
+CACHE, PARTS = "cache/", "part/"
 _MADE_UP = re.compile(r"cached-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -87,10 +91,16 @@ def run_of(key: str) -> str:
     return key.split("/")[1]
 
 
-def part(run: str, driver_number: int, chunk: int, stage: int = 0) -> str:
+def digits_of(head: Mapping[str, Any]) -> tuple[int, ...]:
+    """By the head of a run's plan, over how many hex digits its parts are spread: last; before it, those of runs of
+    its name that were deleted, whose late parts may lie there."""
+    return tuple(head.get("digits", (1,)))
+
+
+def part(run: str, driver_number: int, chunk: int, stage: int = 0, digits: int = 1) -> str:
     name = f"{stage}.{driver_number:03d}.{chunk:08d}"
-    spread = SPREAD[zlib.crc32(f"{run}/{name}".encode()) & 15]
-    return f"part/{spread}/{run}/{name}.parquet"
+    spread = zlib.crc32(f"{run}/{name}".encode()) % 16**digits
+    return f"{PARTS}{spread:0{digits}x}/{run}/{name}.parquet"
 
 
 def run_of_part(key: str) -> str:
@@ -98,9 +108,10 @@ def run_of_part(key: str) -> str:
     return key.rpartition("/")[0].rpartition("/")[2]
 
 
-def all_part_prefixes(run: str) -> list[str]:
-    """Where the parts of all stages of a run are."""
-    return [f"part/{h}/{run}/" for h in SPREAD]
+def all_part_prefixes(run: str, *digits: int) -> list[str]:
+    """Where the parts of all stages of a run are that are spread over so many hex digits, 1 unless said."""
+    spread = ("".join(h) for n in digits or (1,) for h in itertools.product(SPREAD, repeat=n))
+    return [f"{PARTS}{h}/{run}/" for h in spread]
 
 
 def part_prefix(part: str) -> str:

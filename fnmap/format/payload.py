@@ -170,10 +170,11 @@ def plain_pickle(values: list[Any]) -> bytes | None:
 class Plain:
     """Items of built-in and standard types, ready to travel in any chunks."""
 
-    __slots__ = ("_slices", "_values")
+    __slots__ = ("_slices", "_values", "nbytes")
 
-    def __init__(self, values: Sequence[Any], slices: Sequence[bytes] = ()) -> None:
-        self._values, self._slices = values, slices
+    def __init__(self, values: Sequence[Any], slices: Sequence[bytes] = (), nbytes: int = 0) -> None:
+        """`nbytes`: of all values as they travel."""
+        self._values, self._slices, self.nbytes = values, slices, nbytes
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Plain | None:
@@ -182,7 +183,7 @@ class Plain:
             return cls(values)
         if len(values) <= SLICE:
             whole = plain_pickle(values if type(values) is list else list(values))
-            return None if whole is None else cls(values, (whole,))
+            return None if whole is None else cls(values, (whole,), len(whole))
         slices, ahead = list[bytes](), 0
         for at in range(0, len(values), SLICE):
             some = values[at : at + SLICE]
@@ -192,7 +193,7 @@ class Plain:
             if ahead <= AHEAD_BYTES:
                 slices.append(body)
             ahead += len(body)
-        return cls(values, slices)
+        return cls(values, slices, ahead)
 
     def encode(self, positions: Sequence[int]) -> Values:
         """The values at these positions."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html as markup
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fnmap.planning.spread import SPREAD, partitions_for
+from fnmap.planning.spread import MOST_DIGITS, partitions_for
 
 POINTS = 200  # of the profile, at most
 BARS = " ▁▂▃▄▅▆▇█"
@@ -129,10 +130,12 @@ class Forecast:
 
     def _s3(self) -> str:
         rate = f"up to {self.writes_per_s:,.0f} writes and {self.reads_per_s:,.0f} reads a second"
-        takes = f"{self.partitions:,} partition{'s' if self.partitions > 1 else ''} of {SPREAD}"
-        if self.partitions <= SPREAD:
-            return f"{rate}: {takes}"
-        return f"{rate}: {self.partitions:,} partitions, and keys are spread over {SPREAD}; make chunks longer"
+        takes = f"{rate}: {self.partitions:,} partition{'s' if self.partitions > 1 else ''}"
+        if self.partitions <= 16:
+            return f"{takes} of 16"
+        if self.partitions > (most := 16**MOST_DIGITS):
+            return f"{takes}, and keys are spread over {most:,} at most; make chunks longer"
+        return f"{takes}; Session(spread={round(math.log(self.partitions, 16))}) spreads keys over so many"
 
     def _stage_rows(self) -> list[tuple[str, ...]]:
         return [(s.name, f"{s.tasks:,}", f"{s.calls:,}", duration(s.first_s), duration(s.last_s)) for s in self.stages]

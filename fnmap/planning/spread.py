@@ -1,16 +1,15 @@
-"""How many partitions of S3 a rate of requests takes."""
+"""How many partitions of S3 a rate of requests takes, and over how many the keys of a run's parts are spread."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
-
 from fnmap.errors import PlanError
 
 WRITES_PER_S, READS_PER_S = 3500, 5500  # of a partition. Amazon S3 User Guide, "Optimizing Amazon S3 performance"
-SPREAD = 16  # partitions over which the keys of parts are spread
+CALLS_PER_S = 10  # of one slot, at most: besides its way, a call waits for two requests to S3 of 20 to 30 ms each
+MOST_DIGITS = 3  # 4,096 prefixes, each of which is listed by itself
 
 
 def partitions_for(writes_per_s: float, reads_per_s: float = 0.0) -> int:
@@ -24,6 +23,17 @@ def partitions_for(writes_per_s: float, reads_per_s: float = 0.0) -> int:
     return partitions
 
 
+def digits_for(calls: float, slots: int, *, per_slot: float = CALLS_PER_S, reads: bool = False) -> int:
+    """Over how many hex digits keys are spread so that S3 carries the busiest second of so many calls, each of which
+    commits a part, and `reads` one if it takes results of others. `per_slot`: calls a second."""
+    rate, digits = min(calls, slots * per_slot), 1
+    while digits < MOST_DIGITS and partitions_for(rate, rate if reads else 0.0) > 16**digits:
+        digits += 1
+    return digits
+
+
 def busiest_second(times: Any) -> int:
     """The most of these moments, a sorted array, that fall within one second."""
+    import numpy as np  # a map without a plan needs none
+
     return int((np.searchsorted(times, times + 1.0) - np.arange(len(times))).max(initial=0))

@@ -50,17 +50,21 @@ class FaultyProxy:
     body, not of lists and deletes: not every server compares these with the digest that they carry. What befalls a
     request depends on the seed, its method and path and how often it was made before, not on the order of threads.
     `rate` may be changed while it runs; `answers` are given, status and body, to the next requests in place of the
-    server's. `requests` counts by method, `failures` by fault.
+    server's. `requests` counts by method, `failures` by fault, `asked` what was not answered here by method and path.
+    `region`: where its buckets are; who signs for another is sent there, as S3 does.
     """
 
-    def __init__(self, target: str, *, rate: float, seed: int = 0, faults: Sequence[Fault] = FAULTS) -> None:
+    def __init__(
+        self, target: str, *, rate: float, seed: int = 0, faults: Sequence[Fault] = FAULTS, region: str = ""
+    ) -> None:
         host, _, port = target.removeprefix("http://").partition(":")
         self._target, self.rate, self.seed, self.faults = (host, int(port)), rate, seed, tuple(faults)
+        self.region = region
         self.answers: deque[tuple[int, bytes]] = deque()
         self.requests: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.endpoint = ""
-        self._made: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fnmap-proxy", daemon=True)
 
@@ -106,6 +110,8 @@ class FaultyProxy:
         self.requests[method] += 1
         if self.answers:
             return await _say(to, _error(*self.answers.popleft()))
+        if self.region and f"/{self.region}/" not in request.header("authorization"):
+            return await _say(to, _error(301, _ELSEWHERE.encode(), f"x-amz-bucket-region: {self.region}\r\n"))
         fault, dice = self._draw(method, path, request)
         late = dice.random() < 0.5
         if fault in ("503", "500", "409", "reset", "stall") and not late:
@@ -127,8 +133,8 @@ class FaultyProxy:
 
     def _draw(self, method: str, path: str, request: _Message) -> tuple[Fault | None, random.Random]:
         what = f"{method} {path}"
-        self._made[what] += 1
-        dice = random.Random(f"{self.seed} {what} {self._made[what]}")
+        self.asked[what] += 1
+        dice = random.Random(f"{self.seed} {what} {self.asked[what]}")
         if dice.random() >= self.rate:
             return None, dice
         fault = dice.choice(self.faults)
@@ -187,10 +193,18 @@ async def _drip(to: asyncio.StreamWriter, answer: _Message) -> bool:
     return True
 
 
-def _error(status: int, body: bytes) -> bytes:
+_ELSEWHERE = (
+    "<Error><Code>PermanentRedirect</Code><Message>The bucket you are attempting to access must be addressed using the"
+    " specified endpoint. Please send all future requests to this endpoint.</Message></Error>"
+)
+
+
+def _error(status: int, body: bytes, headers: str = "") -> bytes:
     """An answer as S3 words it."""
     text = body or f"<Error><Code>{_CODES.get(status, status)}</Code><Message>injected</Message></Error>".encode()
-    head = f"HTTP/1.1 {status} Injected\r\nContent-Type: application/xml\r\nContent-Length: {len(text)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status} Injected\r\nContent-Type: application/xml\r\n{headers}Content-Length: {len(text)}\r\n\r\n"
+    )
     return head.encode() + text
 
 

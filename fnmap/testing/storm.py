@@ -102,11 +102,13 @@ class Storm:
         """A store that all of this world see, with faults that are tried again, as the remote ones do."""
         return Weathered(self.seed, name, self.dice.getrandbits(32), self.weather.store)
 
-    def driver(self, name: str, store: Store, *, slots: int = 3, payload_bytes: int = 1 << 20) -> Session:
+    def driver(
+        self, name: str, store: Store, *, slots: int = 3, payload_bytes: int = 1 << 20, spread: int | None = None
+    ) -> Session:
         """A process that drives runs. It is asked from outside whether it lives: `believed_alive`."""
         self.owner = f"storm.{name}.0"
         self.believed_alive.add(self.owner)
-        session = Session(on=StormCompute(self, slots, payload_bytes), store=store, progress=False)
+        session = Session(on=StormCompute(self, slots, payload_bytes), store=store, progress=False, spread=spread)
         self._sessions.append(session)
         session._alarm = StormAlarm(self)  # type: ignore[assignment]
         session._scratch = StormStore(self.seed, f"scratch of {name}")

@@ -35,7 +35,8 @@ def test_help_shows_each_option_and_its_default(verb, but):
 
 @pytest.mark.parametrize("call", [fnmap.Session, fnmap.use, fnmap.Executor], ids=lambda call: call.__name__)
 def test_help_shows_what_a_session_takes(call):
-    assert [*inspect.signature(call).parameters] == ["on", "store", "workers", "progress", "listeners", "results"]
+    options = ["workers", "progress", "listeners", "results", "spread"]
+    assert [*inspect.signature(call).parameters] == ["on", "store", *options]
 
 
 def test_each_option_that_users_may_pass_is_read_and_told_of():

@@ -37,6 +37,19 @@ def test_a_run_is_kept_in_s3_and_attached_to(s3, s3_url):
         assert [(info.name, info.state) for info in other.runs()] == [("cubes", "done")]
 
 
+def test_a_run_that_is_spread_over_256_prefixes_of_s3_is_attached_to_and_deleted(local, s3_url):
+    with fnmap.Session(workers=2, store=s3_url, spread=2) as wide:
+        assert list(wide.map(cube, range(40), name="cubes", chunksize=1)) == [x**3 for x in range(40)]
+    with fnmap.Session(on="inline", store=s3_url) as other:
+        run = other.attach("cubes")
+        assert (run.status.state, list(run)) == ("done", [x**3 for x in range(40)])
+        folders = {key.split("/")[1] for key in other.store.list("part/")}
+        assert len(folders) > 16
+        assert {len(folder) for folder in folders} == {2}
+        assert other.gc(0).parts == 40
+        assert list(other.store.list("part/")) == []
+
+
 def test_a_dataset_is_read_straight_from_s3(s3):
     run = s3.map(lambda x: {"x": x, "cube": x**3}, range(40), name="rows", chunksize=4)
     run.wait()

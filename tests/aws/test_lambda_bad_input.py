@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
+from functools import partialmethod
 
+import numpy as np
 import pytest
 
 import fnmap
+from fnmap.aws.configuration import Configuration, check_size
 from fnmap.aws.package import code_hash
+from fnmap.compute import aws_lambda
 from fnmap.compute.aws_lambda import LambdaCompute
-from fnmap.errors import DeployError, NoBucket, UsageError
+from fnmap.compute.aws_messages import Messages
+from fnmap.errors import ComputeError, DeployError, NoBucket, NotPicklable, UsageError
+from fnmap.storage.open import open_store
 from fnmap.testing.proxy import FaultyProxy
 
 PATIENCE_S = 30
@@ -153,6 +161,113 @@ def test_a_bucket_that_is_gone(make_aws, s3_server, monkeypatch):
         with fnmap.Session(on=LambdaCompute(workers=1)) as session, pytest.raises(NoBucket, match=aws.bucket):
             session.map(abs, [1], name="nowhere")
     assert not aws.service.counts.get("invocations")
+
+
+# -- too large -----------------------------------------------------------------------------------------
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def narrow(aws_here, deploy):
+    """A function of 128 MB; nothing may be asked of it, nor put into its bucket."""
+    compute = LambdaCompute(deploy("narrow", memory_mb=128), workers=1)
+    before = asked(aws_here)
+    with fnmap.Session(on=compute) as session:
+        yield session
+        assert asked(aws_here) == before
+
+
+def asked(aws):
+    """What the service was asked, and what is in the bucket."""
+    return aws.service.counts.get("invocations", 0), sorted(open_store(f"s3://{aws.bucket}").list(""))
+
+
+TOO_LARGE = (
+    r"it has 136 MB, and the function 'narrow' takes 128 MB at most: run `fnmap deploy --name narrow --memory 26"
+)
+
+
+def test_a_closure_that_the_function_cannot_hold_is_named_before_any_task(narrow):
+    table = np.zeros(130 * MB, np.uint8)
+
+    def look(at):
+        return table[at]
+
+    with pytest.raises(NotPicklable, match=rf"fn=.*look refers to what cannot travel: {TOO_LARGE}"):
+        narrow.map(look, range(3))
+
+
+def test_a_closure_of_many_parts_that_the_function_cannot_hold_together_is_named(narrow):
+    texts = [os.urandom(1).hex() * (40 * MB // 2) for _ in range(4)]  # 160 MB, none of which is too large
+    with pytest.raises(NotPicklable, match=r"fn=.*it has 168 MB.*`fnmap deploy --name narrow --memory 321`"):
+        narrow.map(lambda at: texts[at][0], range(3))
+
+
+def test_an_item_that_the_function_cannot_hold_is_named_before_any_task(narrow):
+    with pytest.raises(NotPicklable, match=rf"item 1, array.*cannot be sent to a worker: {TOO_LARGE}"):
+        narrow.map(len, [np.zeros(3), np.zeros(130 * MB, np.uint8)])
+
+
+def test_an_item_without_buffers_that_the_function_cannot_hold_is_named_too(narrow):
+    with pytest.raises(NotPicklable, match=rf"item 2, b'.*cannot be sent to a worker: {TOO_LARGE}"):
+        narrow.map(len, [b"", b"x", bytes(130 * MB)])
+
+
+def test_what_is_too_large_for_any_function_is_told_to_be_put_into_s3():
+    there = Configuration("fnmap", b"", "s3://b", "3.11", 10_240, 60.0, {}, "")
+    check_size(there, 5 << 30)
+    with pytest.raises(NotPicklable, match=r"takes 5,120 MB at most: put it into S3 and let each task read"):
+        check_size(there, (5 << 30) + 1)
+
+
+def test_items_that_the_function_could_not_hold_together_are_sent_one_by_one(aws_here, deploy):
+    items = [np.full(3 * MB, n, np.uint8) for n in range(3)]
+    compute = LambdaCompute(deploy("narrow", memory_mb=128), workers=1)
+    compute.there = replace(compute.there, memory_mb=8)  # they have 9 MB
+    with fnmap.Session(on=compute) as session:
+        assert list(session.map(lambda item: int(item[0]), items, chunksize=1)) == [0, 1, 2]
+
+
+def test_a_message_that_lambda_does_not_take_is_named(make_aws, monkeypatch):
+    aws = make_aws()
+    monkeypatch.setattr(aws_lambda, "PAYLOAD_BYTES", 1 << 40)
+    event = partialmethod(Messages.event, most_bytes=1 << 40)  # what is larger is stored
+    monkeypatch.setattr(Messages, "event", event)
+    refused = pytest.raises(ComputeError, match=r"6291456.*chunksize=")
+    with fnmap.Session(on=LambdaCompute(workers=1)) as session, refused:
+        session.map(len, [bytes(5 * MB)]).result()
+    assert not aws.service.counts.get("cold_starts")
+
+
+# -- in the wrong region -------------------------------------------------------------------------------
+
+
+def test_a_bucket_in_another_region_is_named_before_any_task(make_aws, s3_server, monkeypatch):
+    aws = make_aws()
+    with FaultyProxy(s3_server.endpoint, rate=0, region="eu-west-1") as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        said = rf"not in the region us-east-1: `aws s3api get-bucket-location --bucket {aws.bucket}` tells"
+        with fnmap.Session(on=LambdaCompute(workers=1)) as session, pytest.raises(NoBucket, match=said):
+            session.map(abs, [1], name="elsewhere")
+    assert not aws.service.counts.get("invocations")
+
+
+def test_a_store_in_another_region_is_named_and_what_is_said_mends_it(bucket, s3_server, monkeypatch, local):
+    with FaultyProxy(s3_server.endpoint, rate=0, region="eu-west-1") as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        for verb in (
+            lambda store: store.put("a", b""),
+            lambda store: store.create("a", b""),
+            lambda store: store.get("a"),
+            lambda store: list(store.list("")),
+            lambda store: store.delete(["a"]),
+        ):
+            with pytest.raises(NoBucket, match=r"not in the region us-east-1: `aws s3api get-bucket-location"):
+                verb(open_store(f"s3://{bucket}"))
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        with fnmap.Session(on="inline", store=f"s3://{bucket}") as session:
+            assert list(session.map(abs, [-1], name="here")) == [1]
 
 
 def test_no_right_to_make_a_queue(make_aws, s3_server):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 from gates import say_at, wait_at
 
 import fnmap
 from fnmap.aws import wire
+from fnmap.compute import aws_detached
 from fnmap.compute.aws_lambda import LambdaCompute
 from fnmap.errors import ComputeError, DeployError, StoreBusy, TaskPoisoned, TaskTimeout, UsageError, WorkerLost
 from fnmap.format.call import Report
@@ -55,15 +58,12 @@ def test_a_lone_call_that_takes_longer_is_named_too(aws_here, deploy, gate):
         session.submit(wait_at, gate.path).result()
 
 
-def test_a_chunk_that_takes_longer_than_the_function_may_goes_on_in_another_call(aws_here, deploy):
-    def half_a_second(x):
-        import select
-
-        select.select([], [], [], 0.5)
-        return x
-
-    with session_of(deploy("brief", timeout_s=2), workers=1) as session:
-        assert list(session.map(half_a_second, range(5), chunksize=5)) == list(range(5))
+def test_a_chunk_that_takes_longer_than_the_function_may_goes_on_in_another_call(aws_here):
+    with session_of(workers=1) as session:
+        session.compute.there = replace(session.compute.there, timeout_s=1e-9)  # gone with the first task
+        run = session.map(square, range(5), chunksize=5)
+        assert list(run) == [x * x for x in range(5)]
+        assert run.report()["calls"] == 5
 
 
 def test_an_environment_that_is_killed_costs_its_tasks_nothing(aws_here, begun, gate):
@@ -195,17 +195,46 @@ def test_asynchronous_events_may_be_lost_or_come_twice(make_aws, what):
     assert aws.service.counts[{"lose": "lost", "duplicate": "duplicated"}[what]]
 
 
-def test_calls_that_wait_for_their_turn_in_lambdas_queue_are_not_taken_for_lost(make_aws):
-    def work(x):
-        import select
+class Clock:
+    """What stands for the module `time` of detached calls: it goes on when it is told to."""
 
-        select.select([], [], [], 0.15)
+    def __init__(self):
+        self.now, self._looks, self._looked = 1000.0, 0, threading.Condition()
+
+    def monotonic(self):
+        with self._looked:
+            self._looks += 1
+            self._looked.notify_all()
+        return self.now
+
+    def go_on(self, seconds):
+        """Let time pass, until those that watch have looked at it twice."""
+        self.now += seconds
+        with self._looked:
+            until = self._looks + 2
+            assert self._looked.wait_for(lambda: self._looks >= until, PATIENCE_S)
+
+
+def test_calls_that_wait_for_their_turn_in_lambdas_queue_are_not_taken_for_lost(make_aws, gate, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(aws_detached, "time", clock)
+    monkeypatch.setattr(aws_detached, "LOOK_S", 0.01)
+
+    def work(x):
+        wait_at(gate.path)
         return x
 
-    aws = make_aws(timeout_s=1, concurrency=1, delay_scale=0.0002)
-    with session_of(workers=20, mode="detached", patience_s=1.0) as session:  # they take longer than silence may
-        assert list(session.map(work, range(20), chunksize=1, name="queue", idempotent=False)) == list(range(20))
-    assert aws.service.counts["events"] == 20
+    aws = make_aws(timeout_s=60, concurrency=1, delay_scale=0.0002)
+    with session_of(workers=6, mode="detached", patience_s=40.0) as session:  # silence for 100 s means that all is lost
+        results = session.map(work, range(6), chunksize=1, name="queue", idempotent=False, ordered=False)
+        arrived = iter(results)
+        done = []
+        for _ in range(6):
+            gate.open(1)
+            done.append(next(arrived))
+            clock.go_on(90)
+        assert sorted(done) == list(range(6))
+    assert aws.service.counts["events"] == 6
 
 
 def test_many_events_leave_by_way_of_invokers(make_aws):

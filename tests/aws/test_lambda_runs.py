@@ -7,19 +7,20 @@ import logging
 import os
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gates import wait_at
+from gates import say_at, wait_at
 
 import fnmap
 from fnmap.aws.deployment import TAG
 from fnmap.compute.aws_lambda import LambdaCompute
 from fnmap.errors import TaskError, UsageError
 from fnmap.storage.open import open_store
-from fnmap.testing.local_aws import boto3_client
+from fnmap.testing.local_aws import boto3_client, local_aws
+from fnmap.testing.proxy import FaultyProxy
 
 PATIENCE_S = 30
 
@@ -115,15 +116,50 @@ def test_what_a_task_said_before_it_died_is_in_its_error(direct):
     assert caught.value.attempts == 4
 
 
-def test_a_large_closure_travels_once_and_is_mapped_in_the_function(direct, aws_here):
+@pytest.fixture
+def watched(s3_server, monkeypatch):
+    """Lambda and S3 of the test's own, and a proxy that counts what both ends ask of S3."""
+    with FaultyProxy(s3_server.endpoint, rate=0) as proxy:
+        s3 = replace(s3_server, endpoint=proxy.endpoint, env={**s3_server.env, "AWS_ENDPOINT_URL_S3": proxy.endpoint})
+        with local_aws(s3=s3) as aws:
+            for name, value in aws.env.items():
+                monkeypatch.setenv(name, value)
+            yield aws, proxy
+
+
+def test_a_large_closure_travels_once_and_is_fetched_once_by_each_environment(watched, begun, gate):
+    aws, proxy = watched
     table = np.arange(1 << 19, dtype=float)  # 4 MB
 
     def look(at):
-        return table[at], type(table.base).__name__
+        if at < 2:  # two environments at a time
+            say_at(begun.path)
+            wait_at(gate.path)
+        return table[at], os.getpid()
 
-    before = set(objects(aws_here, "tmp/"))
-    assert [value for value, _ in direct.map(look, range(20), chunksize=2)] == list(range(20))
-    assert len(set(objects(aws_here, "tmp/")) - before) <= 1
+    with fnmap.Session(on=LambdaCompute(workers=2)) as session:
+        run = session.map(look, range(20), chunksize=1, idempotent=False)
+        begun.heard(2)
+        gate.open(2)
+        found = list(run)
+        assert [value for value, _ in found] == list(range(20))
+        assert len({pid for _, pid in found}) == aws.service.counts["cold_starts"] == 2
+        (blob,) = [key for key in objects(aws, "tmp/") if "/shared." in key]
+    made = {what.partition("?")[0]: n for what, n in proxy.asked.items() if blob in what}
+    assert made == {f"PUT /{aws.bucket}/{blob}": 1, f"GET /{aws.bucket}/{blob}": 2}
+
+
+def test_what_an_environment_keeps_of_large_closures_has_a_bound(aws_here, deploy):
+    def kept(table):
+        def look(at):
+            files = [path for path in Path(os.environ["FNMAP_KEEP"]).rglob("*") if path.is_file()]
+            return table[at], sum(path.stat().st_size for path in files) / table.nbytes
+
+        return look
+
+    with fnmap.Session(on=LambdaCompute(deploy("frugal", FNMAP_KEEP_MB="9"), workers=1)) as session:
+        found = [session.submit(kept(np.full(1 << 19, n, float)), 0).result() for n in range(5)]  # 4.2 MB each
+    assert found == [(0, 1), (1, 2), (2, 2), (3, 2), (4, 2)]
 
 
 def test_large_items_and_large_results_go_through_the_bucket(named, request):
@@ -159,6 +195,17 @@ def test_a_named_run_is_attached_to_by_another_process(named, request, start):
     other = start(f"import fnmap\nprint(list(fnmap.attach({name!r}, on='lambda')))")
     out, err = other.communicate()
     assert (out, err) == ("[0, 2, 4, 6, 8, 10]\n", "")
+
+
+def test_a_run_that_is_spread_over_256_prefixes_is_committed_attached_to_and_collected(aws_here):
+    compute = LambdaCompute(workers=2, mode="detached")
+    with fnmap.Session(on=compute, spread=2) as wide, fnmap.Session(on="lambda", workers=1) as other:
+        assert list(wide.map(double, range(12), name="wide", chunksize=1)) == [2 * x for x in range(12)]
+        parts = [key for key in objects(aws_here, "part/") if "/wide/" in key]
+        assert {len(key.split("/")[1]) for key in parts} == {2}
+        assert list(other.attach("wide")) == [2 * x for x in range(12)]
+        other.gc(0)
+        assert not [key for key in objects(aws_here, "part/") if "/wide/" in key]
 
 
 def test_named_runs_are_listed_and_collected(direct, aws_here):

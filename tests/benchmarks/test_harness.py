@@ -1,14 +1,17 @@
 """How figures become rows, and rows tables."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import noop_map, table
 from benchmarks.child import find
 from benchmarks.harness import Tally
+from benchmarks.histogram import BINS, by_worker, told
 from benchmarks.processes import Outcome
 from benchmarks.question import Part
 from benchmarks.rows import keep, kept
-from benchmarks.show import cells, headline, shown, verdicts
+from benchmarks.show import cells, headline, histograms, shown, verdicts
 
 QUESTION = noop_map.QUESTION
 PART = Part(("a_s", "b_s"))
@@ -27,6 +30,48 @@ def test_the_median_of_the_runs_counts():
         tally.add(PART, Outcome({"a_s": seconds, "b_s": 1.0}))
     assert tally.metrics() == {"a_s": 2.0, "b_s": 1.0}
     assert tally.spread()["a_s"] == [1.0, 3.0]
+
+
+def test_workers_of_all_runs_have_a_histogram_each():
+    tally = Tally()
+    for workers in ([[1.0, 2.0], [3.0]], [[2.0]]):
+        tally.add(Part(("gflops",)), Outcome({"gflops": 5.0, "each_gflops": workers}))
+    assert tally.metrics() == {"gflops": 5.0}
+    kept = told(tally.workers["each_gflops"])
+    assert kept["figures"] == [[1.0, 2.0], [3.0], [2.0]]
+    assert (kept["edges"][0], kept["edges"][-1], len(kept["edges"])) == (1.0, 3.0, BINS + 1)
+    assert [sum(counts) for counts in kept["counts"]] == [2, 1, 1]
+    assert (kept["counts"][0][0], kept["counts"][0][BINS // 2], kept["counts"][1][-1]) == (1, 1, 1)
+
+
+@given(st.lists(st.lists(st.floats(0.001, 1e6), min_size=1), min_size=1))
+def test_every_figure_is_in_one_bin(workers):
+    kept = told(workers)
+    assert kept["edges"] == sorted(kept["edges"])
+    assert [sum(counts) for counts in kept["counts"]] == [len(own) for own in workers]
+
+
+def test_figures_are_told_apart_by_worker():
+    assert by_worker([(7, 1.0), (8, 2.0), (7, 3.0)]) == [[1.0, 3.0], [2.0]]
+
+
+def test_workers_are_drawn_on_one_scale_and_many_by_their_medians():
+    flops = table.load("flops")
+    rows = [
+        row("fnmap") | {"histograms": {"each_gflops": told([[0.0, 0.0, 0.0, 16.0], [8.0]])}},
+        row("raw") | {"histograms": {"each_gflops": told([[float(at)] for at in range(9)])}},
+    ]
+    ((heads, one, two, many),) = histograms(flops, rows)
+    assert heads[2] == "GFLOPS of a worker's tasks: 0 to 16 GFLOPS"
+    assert one == ["fnmap", "1", "█" + "·" * 14 + "▃", "0 GFLOPS", "4"]
+    assert two == ["fnmap", "2", "·" * 8 + "█" + "·" * 7, "8 GFLOPS", "1"]
+    assert many == ["raw", "medians of 9", "█" * 9 + "·" * 7, "4 GFLOPS", "9"]
+
+
+def test_the_page_shows_the_bars(tmp_path):
+    mine = row("fnmap", gflops=1.0) | {"question": "flops", "histograms": {"each_gflops": told([[1.0, 2.0]])}}
+    keep([mine], tmp_path)
+    assert "| fnmap | 1 | `█··············█` | 1.5 GFLOPS | 2 |" in table.filled(table.MARK, tmp_path)
 
 
 def test_a_system_that_was_cut_says_so_and_is_not_run_again():

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fnmap.errors import PlanError
-from fnmap.format import keys
 from fnmap.planning.models import LAMBDA
 from fnmap.planning.policy import ChunkPolicy
 from fnmap.planning.simulate import simulate
-from fnmap.planning.spread import READS_PER_S, SPREAD, WRITES_PER_S, busiest_second, partitions_for
+from fnmap.planning.spread import READS_PER_S, WRITES_PER_S, busiest_second, partitions_for
 
 rates = st.floats(0, 1e8)
 
@@ -46,10 +45,6 @@ def test_the_busiest_second_has_the_most_requests():
     assert busiest_second(np.array([])) == 0
 
 
-def test_the_spread_is_that_of_the_keys():
-    assert len(keys.SPREAD) == SPREAD
-
-
 def test_a_forecast_says_how_many_partitions_the_run_takes():
     swift = replace(LAMBDA, burst=1e6, cold_s=0.0, cold_p99_s=0.0, overhead_s=0.0)
     few = simulate([100], [], seconds=[1.0], model=swift, workers=10, chunks=ChunkPolicy(fixed=1))
@@ -59,7 +54,14 @@ def test_a_forecast_says_how_many_partitions_the_run_takes():
     assert (many.writes_per_s, many.partitions) == (8000, 16)
 
 
-def test_what_no_sixteen_partitions_carry_is_said_with_the_way_out():
-    swift = replace(LAMBDA, burst=1e6, cold_s=0.0, cold_p99_s=0.0, overhead_s=0.0, requests={"s3_put": 30})
+@pytest.mark.parametrize(
+    ("puts", "said"),
+    [
+        (30, "256 partitions; Session(spread=2) spreads keys over so many"),
+        (10_000, "65,536 partitions, and keys are spread over 4,096 at most; make chunks longer"),
+    ],
+)
+def test_what_sixteen_partitions_do_not_carry_is_said_with_the_way_out(puts, said):
+    swift = replace(LAMBDA, burst=1e6, cold_s=0.0, cold_p99_s=0.0, overhead_s=0.0, requests={"s3_put": puts})
     forecast = simulate([4000], [], seconds=[0.1], model=swift, workers=4000, chunks=ChunkPolicy(fixed=1))
-    assert "256 partitions, and keys are spread over 16; make chunks longer" in str(forecast)
+    assert said in str(forecast)
