@@ -12,12 +12,16 @@ from zlib import crc32
 
 import pytest
 from gates import Gate
+from hypothesis import settings
 
 import fnmap
 from fnmap.testing import servers
 from fnmap.testing.servers import Server
 
-PATIENCE_S = 10  # a test of these folders that takes longer hangs, unless its module says when
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+PATIENCE_S = 30  # a test of these folders that takes longer hangs, unless its module says when
 
 
 @pytest.fixture(autouse=True)
