@@ -24,7 +24,7 @@ from fnmap.run import Awaited, Run
 from fnmap.shared import Shared
 from fnmap.source import Items, NoItems
 from fnmap.stage import Part, Stage
-from fnmap.storage.base import Store
+from fnmap.storage.base import Store, can_map
 
 if TYPE_CHECKING:
     from fnmap.caching import Cached
@@ -330,6 +330,7 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
     results = [r.ledger.results for r in run.runs.values()]
     in_process = session.compute.limits.in_process
     shared = None if in_process else Shared(lambda: session.scratch, live_id)
+    framed = run_id == live_id and can_map(store)  # it has no name: nothing but its own processes reads the parts
     for number, planned in enumerate(run.plan.stages):
         own = [(next(edges), wire.columns) for wire in planned.wires]
         kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed
@@ -337,7 +338,7 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
         feed = kind(store, own, results, run.graph.locate, shape)
         ledger = run.runs[planned.name].ledger
         ledger.store = store
-        keeper = Durable(store, run_id, driver, number)
+        keeper = Durable(store, run_id, driver, number, framed=framed)
         made.append(_stage(session, planned, f"{live_id}.{number}", ledger, keeper, feed, shared))
     if shared is not None:
         shared.clear_with(run)

@@ -8,16 +8,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fnmap.errors import Damaged, MissingKey, ResultLost
-from fnmap.format import keys, small
+from fnmap.format import framed, keys, small
 from fnmap.format.call import Call, Failure, Report
+from fnmap.format.payload import Values
 from fnmap.format.travel import whole_home
-from fnmap.storage.base import Store, open_object
+from fnmap.storage.base import Store, create_parts, open_object
 
 if TYPE_CHECKING:
     from fnmap.format.table import Decoded
+
+    Content: TypeAlias = Decoded | framed.Framed
 
 KEPT_PARTS = 8
 
@@ -28,7 +31,23 @@ def commit(call: Call, values: list[Any], report: Report) -> str:
     store, key = call.commit
     info = {"attempt": call.attempt, "laps": [list(lap) for lap in report.laps], "ran": report.ran}
     tasks = call.tasks[: report.ran]
-    return "won" if store.create(key, _parquet(tasks, values, report.failures, info, arrow=report.arrow)) else "lost"
+    if isinstance(report.values, Values) and keys.is_framed(key):
+        won = _create_framed(store, key, tasks, report.values, report.failures, info)
+    else:
+        won = store.create(key, _parquet(tasks, values, report.failures, info, arrow=report.arrow))
+    return "won" if won else "lost"
+
+
+def _create_framed(
+    store: Store,
+    key: str,
+    tasks: Sequence[int],
+    values: Values,
+    failures: Mapping[int, Failure],
+    info: Mapping[str, Any],
+) -> bool:
+    kept = {at: _kept(failure) for at, failure in failures.items()}
+    return create_parts(store, key, framed.encode(tasks, values, kept, info))
 
 
 def _parquet(
@@ -81,17 +100,17 @@ def _dumps(obj: Any) -> bytes:
 
 def close_off(store: Store, key: str) -> bool:
     """Take the place of a chunk's result, so that no attempt can commit any more. False if one has."""
+    if keys.is_framed(key):
+        return _create_framed(store, key, (), Values.of_plain([]), {}, {"split": True})
     return store.create(key, _parquet((), [], {}, {"split": True}))
 
 
 def is_gone(store: Store, key: str, *, seal: bool) -> bool:
     """Is the part at that key missing, damaged or closed off? With `seal`, one that is missing is closed off, so that
     no late attempt brings it back once its tasks are in another."""
-    from fnmap.format.table import read_info
-
     for _ in range(2):  # a late attempt may have been quicker than the seal
         try:
-            return bool(read_info(read_table(store, key)).get("split"))
+            return bool(_read_info(store, key).get("split"))
         except Damaged:
             return True
         except MissingKey:
@@ -100,8 +119,19 @@ def is_gone(store: Store, key: str, *, seal: bool) -> bool:
     return True
 
 
+def _read_info(store: Store, key: str) -> dict[str, Any]:
+    if keys.is_framed(key):
+        return framed.decode(open_object(store, key)).info
+    from fnmap.format.table import read_info
+
+    return read_info(read_table(store, key))
+
+
 def read_table(store: Store, key: str) -> Any:
     """The Arrow table of a part."""
+    if keys.is_framed(key):
+        found = framed.decode(open_object(store, key))
+        return encode_part(found.tasks, list(found.values), found.failures, found.info)
     from fnmap.format.table import from_parquet
 
     return from_parquet(open_object(store, key))
@@ -111,17 +141,20 @@ def read_values(store: Store, key: str, chosen: str | tuple[str, ...] | None) ->
     """The values of a part by position, and the bytes that it has; or some columns of them, which are not counted. One
     that cannot be read raises ResultLost when it is asked for; a part that cannot, MissingKey or Damaged."""
     if chosen is not None:
-        from fnmap.format.table.select import select
+        from fnmap.format.table.select import of_table, select
 
-        values = select(open_object(store, key), chosen)
-        if not values:
+        if keys.is_framed(key):
+            picked = of_table(read_table(store, key), chosen)
+        else:
+            picked = select(open_object(store, key), chosen)
+        if not picked:
             raise MissingKey(CLOSED_OFF.format(key))
-        return values, 0
-    _, decoded, size = _sized(store, key)
+        return picked, 0
+    _, decoded, size = _sized(store, key, keep=not keys.is_framed(key))
     if decoded.info.get("split"):
         raise MissingKey(CLOSED_OFF.format(key))
-    stored: Any = Stored(store, key, len(decoded.values))
-    return stored if decoded.failures else decoded.values, size
+    values: Any = Stored(store, key, len(decoded.values)) if decoded.failures else decoded.values
+    return values, size
 
 
 CLOSED_OFF = "{!r} has been closed off: what was there was lost"
@@ -165,7 +198,7 @@ def refuse_pickles(store: Store, run: str) -> None:
     _plain_runs.add((store, run))
 
 
-_recent: OrderedDict[tuple[int, str], tuple[Store, Decoded, int]] = OrderedDict()
+_recent: OrderedDict[tuple[int, str], tuple[Store, Content, int]] = OrderedDict()
 _recent_lock = threading.Lock()
 
 
@@ -174,18 +207,33 @@ def load(store: Store, key: str) -> None:
     _sized(store, key)
 
 
-def _decoded(store: Store, key: str) -> Decoded:
+def _decoded(store: Store, key: str) -> Content:
     """A part's content; the last few are kept, for results are mostly read one after another."""
     return _sized(store, key)[1]
 
 
-def _sized(store: Store, key: str) -> tuple[Store, Decoded, int]:
-    """With the store, which keeps its id from being another's, and the bytes of its table."""
+def _sized(store: Store, key: str, *, keep: bool = True) -> tuple[Store, Content, int]:
+    """With the store, which keeps its id from being another's, and the bytes of its table. Without `keep`, what is
+    mapped is mapped anew: its arrays are the reader's own."""
     place = (id(store), key)
     with _recent_lock:
         if place in _recent:
             _recent.move_to_end(place)
             return _recent[place]
+    found = store, *_read(store, key)
+    if not keep:
+        return found
+    with _recent_lock:
+        _recent[place] = found
+        while len(_recent) > KEPT_PARTS:
+            _recent.popitem(last=False)
+    return found
+
+
+def _read(store: Store, key: str) -> tuple[Content, int]:
+    if keys.is_framed(key):
+        body = open_object(store, key)
+        return framed.decode(body), len(body)
     from fnmap.format.table import decode
     from fnmap.format.table.cells import load_cell
 
@@ -194,12 +242,7 @@ def _sized(store: Store, key: str) -> tuple[Store, Decoded, int]:
     if plain:
         for at, failure in decoded.failures.items():
             decoded.failures[at] = failure.text_only()
-    found = store, decoded, int(table.nbytes)
-    with _recent_lock:
-        _recent[place] = found
-        while len(_recent) > KEPT_PARTS:
-            _recent.popitem(last=False)
-    return found
+    return decoded, int(table.nbytes)
 
 
 def read_report(store: Store, key: str) -> tuple[Sequence[int], Report] | None:
