@@ -286,12 +286,13 @@ class Ledger:
             waiter()
         if self.stream is not None:
             self.stream.poke()
-        status = self.status()
-        self.emit(RunProgressed(self.run_id, status.done, status.failed, status.running, status.total))
+        if self._listeners or self.session.listeners:
+            status = self.status()
+            self.emit(RunProgressed(self.run_id, status.done, status.failed, status.running, status.total))
         with self.session.lock:
             ends, self._telling_end = self.ended and not self._telling_end, self.ended
         if ends:
-            self._tell_end(status)
+            self._tell_end(self.status())
 
     def _tell_end(self, status: Status) -> None:
         """Whoever waits for results has them by now; the store hears of the end before this process may leave."""
@@ -397,8 +398,8 @@ class Ledger:
 
     def check_end(self) -> None:
         """Raise what kept the run from giving a result for each item."""
-        if self._listeners and self.ended and self.attached is None:
-            self.wait(lambda: self._told_end)  # let the bar be done before the caller prints
+        if (self._listeners or self.on_end is not None) and self.ended and self.attached is None:
+            self.wait(lambda: self._told_end)  # let the bar be done before the caller prints, and a plan be kept
         if self.error is not None:
             raise self.error
         if self.too_many():

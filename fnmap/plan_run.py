@@ -52,7 +52,6 @@ class PlanRun(Awaited):
             run.owner = self
             run.ledger.results.grow(stage.count)
             run.ledger.on_end, run.ledger.on_cancel = self._stage_ended, self.cancel
-            run.ledger.listen(self._heard)
             self.runs[stage.name] = run
 
     # -- what came of it -----------------------------------------------------------------------------
@@ -194,6 +193,8 @@ class PlanRun(Awaited):
         if somebody_looks() if progress is None else progress:
             self._bar = Bar()
             self._bar(RunStarted(self.id, self.plan.name, len(self)))
+            for run in self.runs.values():
+                run.ledger.listen(self._heard)
 
     def _write_cache(self) -> None:
         """Write down what was computed, but for what came of errors: chance results."""

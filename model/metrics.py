@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from model.arrays import F8, I4, I8, Floats
+from model.arrays import F8, I4, I8, Floats, arrow
 from model.errors import ModelError
 from model.tables import SCHEMAS
 
@@ -175,7 +175,8 @@ def _curve(losses: F8, return_periods: Sequence[float] | None) -> Curve:
 
 def _rows(summary_id: int, calc: int, kind: int, return_period: F8, loss: F8) -> pa.Table:
     ids = [np.full(loss.size, i, dtype=np.int32) for i in (summary_id, calc, kind)]
-    return pa.table([*ids, return_period.astype(np.float32), loss.astype(np.float32)], schema=SCHEMAS["ept"])
+    columns = [*ids, return_period.astype(np.float32), loss.astype(np.float32)]
+    return pa.Table.from_arrays([arrow(column) for column in columns], schema=SCHEMAS["ept"])
 
 
 def alt(sampled: Annual | None, mean_damage: Annual | None = None, *, summary_id: int = 1) -> pa.Table:

@@ -141,10 +141,10 @@ def read_values(store: Store, key: str, chosen: str | tuple[str, ...] | None) ->
     """The values of a part by position, and the bytes that it has; or some columns of them, which are not counted. One
     that cannot be read raises ResultLost when it is asked for; a part that cannot, MissingKey or Damaged."""
     if chosen is not None:
-        from fnmap.format.table.select import of_table, select
+        from fnmap.format.table.select import select
 
         if keys.is_framed(key):
-            picked = of_table(read_table(store, key), chosen)
+            picked = _picked(framed.decode(open_object(store, key)), chosen)
         else:
             picked = select(open_object(store, key), chosen)
         if not picked:
@@ -155,6 +155,16 @@ def read_values(store: Store, key: str, chosen: str | tuple[str, ...] | None) ->
         raise MissingKey(CLOSED_OFF.format(key))
     values: Any = Stored(store, key, len(decoded.values)) if decoded.failures else decoded.values
     return values, size
+
+
+def _picked(found: framed.Framed, chosen: str | tuple[str, ...]) -> list[Any]:
+    from fnmap.format.table.records import RESERVED
+    from fnmap.format.table.select import of_table
+
+    names, values = (chosen,) if isinstance(chosen, str) else chosen, list(found.values)
+    if all(type(v) is dict and all(name in v and name not in RESERVED for name in names) for v in values):
+        return [v[chosen] if isinstance(chosen, str) else {name: v[name] for name in names} for v in values]
+    return of_table(encode_part(found.tasks, values, found.failures), chosen)  # as of a part that is Parquet
 
 
 CLOSED_OFF = "{!r} has been closed off: what was there was lost"
