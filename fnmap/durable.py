@@ -41,17 +41,22 @@ live_lock = threading.Lock()
 
 class Durable:
     """The store's side of a live run. `number`: its driver's, which is part of every key it commits, as is the
-    stage's. `digits`: over which these keys are spread."""
+    stage's. `digits`: over which these keys are spread. `framed`: its parts need not be Parquet
+    (see `format.framed`)."""
 
-    def __init__(self, store: Store, name: str, number: int, stage: int = 0, *, digits: int = 1) -> None:
-        self.store, self.name, self.number, self.stage, self.digits = store, name, number, stage, digits
+    def __init__(
+        self, store: Store, name: str, number: int, stage: int = 0, *, digits: int = 1, framed: bool = False
+    ) -> None:
+        self.store, self.name, self.number, self.stage = store, name, number, stage
+        self.digits, self.framed = digits, framed
         self.live: Any = None  # the run, so that `live_here` finds it, though its holder has let go of it
         self.on_beat: Callable[[], None] | None = None
         self._beats, self._begun = 0, clock.now()
 
     def place(self, chunk: Chunk) -> Place:
         """Where the chunk's one result is committed."""
-        return self.store, keys.part(self.name, self.number, chunk.id, self.stage, self.digits)
+        key = keys.part(self.name, self.number, chunk.id, self.stage, self.digits, framed=self.framed)
+        return self.store, key
 
     def seal(self, chunk: Chunk) -> Report | None:
         """Keep late attempts of the chunk from committing; the report that stands if one has already."""

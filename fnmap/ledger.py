@@ -305,12 +305,13 @@ class Ledger:
             waiter()
         if self.stream is not None:
             self.stream.poke()
-        status = self.status()
-        self.emit(RunProgressed(self.run_id, status.done, status.failed, status.running, status.total))
+        if self._listeners or self.session.listeners:
+            status = self.status()
+            self.emit(RunProgressed(self.run_id, status.done, status.failed, status.running, status.total))
         with self.session.lock:
             ends, self._telling_end = self.ended and not self._telling_end, self.ended
         if ends:
-            self._tell_end(status)
+            self._tell_end(self.status())
 
     def _tell_end(self, status: Status) -> None:
         """Whoever waits for results has them by now; the store hears of the end before this process may leave."""

@@ -25,7 +25,7 @@ from fnmap.run import Awaited, Run
 from fnmap.shared import Shared
 from fnmap.source import Items, NoItems
 from fnmap.stage import Part, Stage
-from fnmap.storage.base import Store
+from fnmap.storage.base import Store, can_map
 
 if TYPE_CHECKING:
     from fnmap.caching import Cached
@@ -55,7 +55,6 @@ class PlanRun(LastStage, Awaited):
             run.owner = self
             run.ledger.results.grow(stage.count)
             run.ledger.on_end, run.ledger.on_cancel = self._stage_ended, self.cancel
-            run.ledger.listen(self._heard)
             self.runs[stage.name] = run
 
     # -- what came of it -----------------------------------------------------------------------------
@@ -193,6 +192,8 @@ class PlanRun(LastStage, Awaited):
         if somebody_looks() if progress is None else progress:
             self._bar = Bar()
             self._bar(RunStarted(self.id, self.plan.name, len(self)))
+            for run in self.runs.values():
+                run.ledger.listen(self._heard)
 
     def _write_cache(self) -> None:
         """Write down what was computed, but for what came of errors: chance results."""
@@ -335,6 +336,7 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
     edges = iter(run.plan.edges())
     results = [r.ledger.results for r in run.runs.values()]
     shared = build.new_shared(session, live_id)
+    framed = run_id == live_id and can_map(store)  # it has no name: nothing but its own processes reads the parts
     for number, planned in enumerate(run.plan.stages):
         own = [(next(edges), wire.columns) for wire in planned.wires]
         kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed
@@ -342,7 +344,7 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
         feed = kind(store, own, results, run.graph.locate, shape)
         ledger = run.runs[planned.name].ledger
         ledger.store = store
-        keeper = Durable(store, run_id, driver, number, digits=run.digits)
+        keeper = Durable(store, run_id, driver, number, digits=run.digits, framed=framed)
         made.append(_stage(session, planned, f"{live_id}.{number}", ledger, keeper, feed, shared))
     if shared is not None:
         shared.clear_with(run)

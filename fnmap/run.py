@@ -159,7 +159,7 @@ class Run(Awaited):
         self._complete()
         store, skip = self.ledger.store, self.ledger.errors == "skip"
         stored = self._stored()
-        if not isinstance(store, Url) or not stored or any(part.rows is not None for part in stored):
+        if not isinstance(store, Url) or not stored or not all(part.is_parquet for part in stored):
             return pads.dataset(self.table())
         return stored_dataset(store, stored, self._results.failures, skip=skip)
 

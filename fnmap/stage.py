@@ -39,6 +39,11 @@ class Part:
     given: bool = False  # to whoever reads the run
     _places: dict[int, int] | None = None
 
+    @property
+    def is_parquet(self) -> bool:
+        """Is it an object of a store, all of it, that others can read?"""
+        return self.key is not None and self.rows is None and not keys.is_framed(self.key)
+
     def position(self, task: int) -> int:
         """Where in the part a task is."""
         if isinstance(self.tasks, range):

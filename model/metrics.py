@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from model.arrays import F8, I4, I8, Floats
+from model.arrays import F8, I4, I8, Floats, arrow
 from model.errors import ModelError
 from model.tables import SCHEMAS
 
@@ -74,22 +74,30 @@ def at_return_periods(losses: Floats, return_periods: Sequence[float], periods: 
     wanted = np.asarray(return_periods, dtype=np.float64)
     if not bool(np.all(wanted >= 1)):
         raise ModelError(f"return periods must be years >= 1; got {list(return_periods)}")
-    loss = np.sort(losses[losses > 0].astype(np.float64))[::-1]
     # Ranks beyond the last positive loss carry 0; two of them suffice to interpolate towards.
     rank = np.maximum(np.ceil(n / wanted - 1e-9), 1).astype(np.int64)
+    loss = _largest(losses, int(rank.max(initial=1)))
     here, above = _ranked(loss, rank), _ranked(loss, np.maximum(rank - 1, 1))
     low, high = n / rank, n / np.maximum(rank - 1, 1)
     slope = np.divide(above - here, high - low, out=np.zeros_like(here), where=high > low)
     value = here + slope * (wanted - low)
-    total = np.r_[0.0, np.cumsum(loss)]
-    tail = (total[np.minimum(rank - 1, loss.size)] + value) / rank
+    tail = (_ranked(np.cumsum(loss), np.minimum(rank - 1, loss.size)) + value) / rank
     known = wanted <= n * (1 + 1e-12)
     return Curve(wanted, np.where(known, value, np.nan), np.where(known, tail, np.nan))
 
 
-def _ranked(descending: F8, rank: I8) -> F8:
-    padded = np.r_[descending, 0.0]
-    out: F8 = padded[np.minimum(rank - 1, descending.size)]
+def _largest(losses: Floats, count: int) -> F8:
+    """The `count` largest positive losses, or all there are, in falling order."""
+    loss = (losses[losses > 0] if losses.min(initial=1.0) <= 0 else losses).astype(np.float64)
+    if count < loss.size // 2:  # else it takes as long to tell them apart as to sort all
+        loss = np.partition(loss, loss.size - count)[-count:]
+    return np.sort(loss)[::-1]
+
+
+def _ranked(column: F8, rank: I8) -> F8:
+    """What stands at these ranks from 1; 0 at rank 0 and beyond the last."""
+    out, there = np.zeros(rank.size), (rank > 0) & (rank <= column.size)
+    out[there] = column[rank[there] - 1]
     return out
 
 
@@ -175,7 +183,8 @@ def _curve(losses: F8, return_periods: Sequence[float] | None) -> Curve:
 
 def _rows(summary_id: int, calc: int, kind: int, return_period: F8, loss: F8) -> pa.Table:
     ids = [np.full(loss.size, i, dtype=np.int32) for i in (summary_id, calc, kind)]
-    return pa.table([*ids, return_period.astype(np.float32), loss.astype(np.float32)], schema=SCHEMAS["ept"])
+    columns = [*ids, return_period.astype(np.float32), loss.astype(np.float32)]
+    return pa.Table.from_arrays([arrow(column) for column in columns], schema=SCHEMAS["ept"])
 
 
 def alt(sampled: Annual | None, mean_damage: Annual | None = None, *, summary_id: int = 1) -> pa.Table:

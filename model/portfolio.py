@@ -91,10 +91,24 @@ def add_claims(parts: Sequence[Claims], signs: Sequence[float] | None = None) ->
     number, year, day = (np.concatenate([getattr(part, c) for part in parts]) for c in ("number", "year", "day"))
     order = np.argsort(number, kind="stable")  # merges, as parts are sorted by number or nearly so
     number = number[order]
-    start = np.flatnonzero(np.diff(number, prepend=-1))
+    start = _starts(number)
     first = order[start]
     total = np.add.reduceat(np.concatenate(paid)[order], start) if start.size else np.zeros(0)
     return Claims(number[start], year[first], day[first], total)
+
+
+def summed(claims: Claims) -> Claims:
+    """As `add_claims`, of claims that are in order of number."""
+    start = _starts(claims.number)
+    total = np.add.reduceat(claims.paid.astype(np.float64), start) if start.size else np.zeros(0)
+    return Claims(claims.number[start], claims.year[start], claims.day[start], total)
+
+
+def _starts(number: I8) -> I8:
+    """Where runs of one number begin."""
+    first = np.ones(number.size, dtype=np.bool_)
+    np.not_equal(number[1:], number[:-1], out=first[1:])
+    return np.flatnonzero(first)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from model.arrays import F4, F8
 from model.capital import Allocation, Tail, allocate, tail_of
 from model.losses import Elt
 from model.metrics import STANDARD_RETURN_PERIODS, Annual, at_return_periods, ept
-from model.portfolio import Claims, DealYears, Timeline, add_claims, deal_years, joined, retro_years
+from model.portfolio import Claims, DealYears, Timeline, add_claims, deal_years, joined, retro_years, summed
 from model.pricing import Deal, DealResult, Loads, price_paid
 from model.recoveries import Paid
 from model.simulate import EventSet, Occurrence, losses_on, timeline
@@ -98,8 +98,8 @@ def view_years(years: int, groups: Sequence[tuple[str, ...]], *claims: Claims) -
         for value in dict.fromkeys(key[place] for key in groups):
             mine = np.flatnonzero(np.array([key[place] == value for key in groups])[group])
             part = Claims(rows.number[mine], rows.year[mine], rows.day[mine], rows.paid[mine])
-            found[dimension, value] = add_claims([part])
-    gross = add_claims([rows])
+            found[dimension, value] = summed(part)
+    gross = summed(rows)
     net = add_claims([gross, ceded], [1.0, -1.0])
     found |= {("portfolio", "gross"): gross, ("portfolio", "ceded"): ceded, ("portfolio", "net"): net}
     both = [(column(*key), part.annual(years)) for key, part in found.items()]

@@ -166,7 +166,8 @@ def yelt_from_table(table: pa.Table, *, years: int) -> Yelt:
 
 def read_yelt(path: str | Path, *, years: int) -> Yelt:
     """The `Yelt` over `years` periods that a Parquet file of kind "yelt" holds for one SummaryId, checked once."""
-    return yelt_from_table(pq.read_table(path), years=years)
+    with pq.ParquetFile(path) as file:  # not as a dataset, which cuts columns into pieces that are joined again
+        return yelt_from_table(file.read(), years=years)
 
 
 def elt_from_events(table: pa.Table) -> Elt:

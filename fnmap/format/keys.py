@@ -9,6 +9,7 @@ run/<run>/hits/<stage>.<driver>.<n>.manifest  tasks whose results that driver fo
 run/<run>/end.<n>     what became of it under that driver (JSON), rewritten when the run ends again
 part/<h>/<run>/<stage>.<driver>.<chunk>.parquet     the one result of a chunk; <h>, as many hex digits as the head of
                       the plan says, spreads the keys
+part/<h>/<run>/<stage>.<driver>.<chunk>.framed      the same of a plan without a name, where all who read it map it
 cache/<h>/<identity>/<stamp>.<token>.<run>.<which>  keys of tasks and where their results are; <which> is
                       the first hex digit of the keys, <h> too, or "all" where there are few
 tmp/...               what no reader needs after its call: spilled answers, shared objects
@@ -26,6 +27,7 @@ from fnmap.errors import UsageError
 
 SPREAD = "0123456789abcdef"
 CACHE, PARTS = "cache/", "part/"
+FRAMED = ".framed"
 _MADE_UP = re.compile(r"cached-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -97,10 +99,15 @@ def digits_of(head: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(head.get("digits", (1,)))
 
 
-def part(run: str, driver_number: int, chunk: int, stage: int = 0, digits: int = 1) -> str:
+def part(run: str, driver_number: int, chunk: int, stage: int = 0, digits: int = 1, *, framed: bool = False) -> str:
     name = f"{stage}.{driver_number:03d}.{chunk:08d}"
     spread = zlib.crc32(f"{run}/{name}".encode()) % 16**digits
-    return f"{PARTS}{spread:0{digits}x}/{run}/{name}.parquet"
+    return f"{PARTS}{spread:0{digits}x}/{run}/{name}{FRAMED if framed else '.parquet'}"
+
+
+def is_framed(part: str) -> bool:
+    """Is the part at that key as `fnmap.format.framed` says, not Parquet?"""
+    return part.endswith(FRAMED)
 
 
 def run_of_part(key: str) -> str:

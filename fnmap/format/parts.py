@@ -9,14 +9,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from fnmap.errors import Damaged, MissingKey, ResultLost
-from fnmap.format import keys, small
+from fnmap.format import framed, keys, small
 from fnmap.format.call import Call, Failure, Report
+from fnmap.format.payload import Values
 from fnmap.format.small import Decoded
 from fnmap.format.travel import whole_home
-from fnmap.storage.base import Buffer, Store, open_object
+from fnmap.storage.base import Store, create_parts, open_object
+
+Content: TypeAlias = Decoded | framed.Framed
 
 KEPT_PARTS = 8
 
@@ -27,7 +30,23 @@ def commit(call: Call, values: list[Any], report: Report) -> str:
     store, key = call.commit
     info = {"attempt": call.attempt, "laps": [list(lap) for lap in report.laps], "ran": report.ran}
     tasks = call.tasks[: report.ran]
-    return "won" if store.create(key, _parquet(tasks, values, report.failures, info, arrow=report.arrow)) else "lost"
+    if isinstance(report.values, Values) and keys.is_framed(key):
+        won = _create_framed(store, key, tasks, report.values, report.failures, info)
+    else:
+        won = store.create(key, _parquet(tasks, values, report.failures, info, arrow=report.arrow))
+    return "won" if won else "lost"
+
+
+def _create_framed(
+    store: Store,
+    key: str,
+    tasks: Sequence[int],
+    values: Values,
+    failures: Mapping[int, Failure],
+    info: Mapping[str, Any],
+) -> bool:
+    kept = {at: _kept(failure) for at, failure in failures.items()}
+    return create_parts(store, key, framed.encode(tasks, values, kept, info))
 
 
 def _parquet(
@@ -80,6 +99,8 @@ def _dumps(obj: Any) -> bytes:
 
 def close_off(store: Store, key: str) -> bool:
     """Take the place of a chunk's result, so that no attempt can commit any more. False if one has."""
+    if keys.is_framed(key):
+        return _create_framed(store, key, (), Values.of_plain([]), {}, _SEAL)
     return store.create(key, _seal())
 
 
@@ -97,7 +118,7 @@ def is_gone(store: Store, key: str, *, seal: bool) -> bool:
     no late attempt brings it back once its tasks are in another."""
     for _ in range(2):  # a late attempt may have been quicker than the seal
         try:
-            return _is_split(open_object(store, key))
+            return _is_split(store, key)
         except Damaged:
             return True
         except MissingKey:
@@ -106,7 +127,10 @@ def is_gone(store: Store, key: str, *, seal: bool) -> bool:
     return True
 
 
-def _is_split(body: Buffer) -> bool:
+def _is_split(store: Store, key: str) -> bool:
+    body = open_object(store, key)
+    if keys.is_framed(key):
+        return bool(framed.decode(memoryview(body)).info.get("split"))
     if small.from_parquet(body):
         return False
     from fnmap.format.table import from_parquet, read_info
@@ -116,6 +140,9 @@ def _is_split(body: Buffer) -> bool:
 
 def read_table(store: Store, key: str) -> Any:
     """The Arrow table of a part."""
+    if keys.is_framed(key):
+        found = framed.decode(open_object(store, key))
+        return encode_part(found.tasks, list(found.values), found.failures, found.info)
     from fnmap.format.table import from_parquet
 
     return from_parquet(open_object(store, key))
@@ -127,15 +154,28 @@ def read_values(store: Store, key: str, chosen: str | tuple[str, ...] | None) ->
     if chosen is not None:
         from fnmap.format.table.select import select
 
-        values = select(open_object(store, key), chosen)
-        if not values:
+        if keys.is_framed(key):
+            picked = _picked(framed.decode(open_object(store, key)), chosen)
+        else:
+            picked = select(open_object(store, key), chosen)
+        if not picked:
             raise MissingKey(CLOSED_OFF.format(key))
-        return values, 0
-    _, decoded, size = _sized(store, key)
+        return picked, 0
+    _, decoded, size = _sized(store, key, keep=not keys.is_framed(key))
     if decoded.info.get("split"):
         raise MissingKey(CLOSED_OFF.format(key))
-    stored: Any = Stored(store, key, len(decoded.values))
-    return stored if decoded.failures else decoded.values, size
+    values: Any = Stored(store, key, len(decoded.values)) if decoded.failures else decoded.values
+    return values, size
+
+
+def _picked(found: framed.Framed, chosen: str | tuple[str, ...]) -> list[Any]:
+    from fnmap.format.table.records import RESERVED
+    from fnmap.format.table.select import of_table
+
+    names, values = (chosen,) if isinstance(chosen, str) else chosen, list(found.values)
+    if all(type(v) is dict and all(name in v and name not in RESERVED for name in names) for v in values):
+        return [v[chosen] if isinstance(chosen, str) else {name: v[name] for name in names} for v in values]
+    return of_table(encode_part(found.tasks, values, found.failures), chosen)  # as of a part that is Parquet
 
 
 CLOSED_OFF = "{!r} has been closed off: what was there was lost"
@@ -179,7 +219,7 @@ def refuse_pickles(store: Store, run: str) -> None:
     _plain_runs.add((store, run))
 
 
-_recent: OrderedDict[tuple[int, str], tuple[Store, Decoded, int]] = OrderedDict()
+_recent: OrderedDict[tuple[int, str], tuple[Store, Content, int]] = OrderedDict()
 _recent_lock = threading.Lock()
 
 
@@ -188,19 +228,22 @@ def load(store: Store, key: str) -> None:
     _sized(store, key)
 
 
-def _decoded(store: Store, key: str) -> Decoded:
+def _decoded(store: Store, key: str) -> Content:
     """A part's content; the last few are kept, for results are mostly read one after another."""
     return _sized(store, key)[1]
 
 
-def _sized(store: Store, key: str) -> tuple[Store, Decoded, int]:
-    """With the store, which keeps its id from being another's, and the bytes of its table."""
+def _sized(store: Store, key: str, *, keep: bool = True) -> tuple[Store, Content, int]:
+    """With the store, which keeps its id from being another's, and the bytes of its table. Without `keep`, what is
+    mapped is mapped anew: its arrays are the reader's own."""
     place = (id(store), key)
     with _recent_lock:
         if place in _recent:
             _recent.move_to_end(place)
             return _recent[place]
-    found = store, *_read(open_object(store, key), plain=(store, keys.run_of_part(key)) in _plain_runs)
+    found = store, *_read(open_object(store, key), key, plain=(store, keys.run_of_part(key)) in _plain_runs)
+    if not keep:
+        return found
     with _recent_lock:
         _recent[place] = found
         while len(_recent) > KEPT_PARTS:
@@ -208,8 +251,10 @@ def _sized(store: Store, key: str) -> tuple[Store, Decoded, int]:
     return found
 
 
-def _read(body: Buffer, *, plain: bool) -> tuple[Decoded, int]:
+def _read(body: memoryview, key: str, *, plain: bool) -> tuple[Content, int]:
     """What a part holds, and its size in bytes; with `plain`, nothing of it is unpickled."""
+    if keys.is_framed(key):
+        return framed.decode(body), len(body)
     if found := small.from_parquet(body):
         return found, len(body)
     from fnmap.format.table import decode, from_parquet

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Protocol
 
@@ -229,6 +230,14 @@ def common_object(at: int) -> Any:
     return _loading.common[at]
 
 
+@lru_cache(maxsize=32)
+def _classes(common: bytes) -> list[Any]:
+    """What `Dumper.common` wrote. Kept, as most calls of a stage bring the same classes, and to make one takes a
+    thousand times as long as to look it up."""
+    classes: list[Any] = pickle.loads(common)
+    return classes
+
+
 class Values:
     """A sequence of values, each of which can be loaded, or fail to load, by itself.
 
@@ -358,7 +367,7 @@ class Values:
             return self.plain()[at]
         if len(self._common):
             if not isinstance(self._common, list):
-                self._common = pickle.loads(self._common)
+                self._common = _classes(bytes(self._common))
             _loading.common = self._common
         body = memoryview(self._pickled)[self._offsets[at] : self._offsets[at + 1]]
         return pickle.loads(body, buffers=self._buffers[self._counts[at] : self._counts[at + 1]])

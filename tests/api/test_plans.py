@@ -500,3 +500,17 @@ def test_a_task_knows_its_stage():
         assert stage[1].whole == stage
         p.gather(sum, p.add(square, 3).whole)
     assert p.run(on="inline").result() == 9
+
+
+def test_tables_of_a_plan_without_a_name_are_as_those_of_one_with(tmp_path):
+    def row(x):
+        return {"x": x, "xs": np.arange(x)}
+
+    with fnmap.plan() as p:
+        p.gather(list, p.map(row, range(5))["x"])
+    with fnmap.Session(workers=1, store=tmp_path) as session:
+        live, kept = session.run_plan(p), session.run_plan(p, name="kept")
+        assert live.result() == kept.result() == list(range(5))
+        tables = [table for run in (live, kept) for table in (run["row"].table(), run["row"].dataset().to_table())]
+        assert all(table.equals(tables[0]) for table in tables[1:])
+        assert [part.is_parquet for part in (live["row"]._stored()[0], kept["row"]._stored()[0])] == [False, True]

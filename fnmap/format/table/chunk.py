@@ -58,7 +58,7 @@ def encode(
 
 def decode(table: Any, *, loads: Loads = pickle.loads) -> Decoded:
     """The inverse of `encode`. A value that cannot be rebuilt here is a failure of kind "lost"."""
-    meta = _read_meta(table)
+    meta = read_meta(table)
     packed = meta["tasks"]
     tasks = unpack(packed, np.int64).tolist() if isinstance(packed, str) else range(*packed)
     failures = failed.decode(table)
@@ -89,11 +89,12 @@ def _lost(task: int, why: str) -> Failure:
 
 def read_info(table: Any) -> dict[str, Any]:
     """The `info` of a table, without its values."""
-    info: dict[str, Any] = _read_meta(table)["info"]
+    info: dict[str, Any] = read_meta(table)["info"]
     return info
 
 
-def _read_meta(table: Any) -> Spec:
+def read_meta(table: Any) -> Spec:
+    """What is said of the columns. Raises Damaged."""
     packed = (table.schema.metadata or {}).get(KEY)
     if packed is None:
         raise Damaged("this table holds no results of fnmap: its schema has no metadata 'fnmap'")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fnmap.errors import Damaged, UsageError
 from fnmap.format.footer import check_footer
 from fnmap.format.table import columns
-from fnmap.format.table.chunk import decode, loads_of
+from fnmap.format.table.chunk import decode, loads_of, read_meta
 from fnmap.format.table.parquet import from_parquet
 from fnmap.format.table.spec import Spec, unpack
 
@@ -35,6 +35,15 @@ def select(buffer: Any, chosen: str | tuple[str, ...]) -> list[Any]:
                 table = file.read(columns=list(there.values()), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise Damaged(f"a result object cannot be read as Parquet: {error}") from error
+    if meta["layout"] not in ("tables", "fields"):
+        table = from_parquet(buffer)
+    return of_table(table, chosen, meta)
+
+
+def of_table(table: Any, chosen: str | tuple[str, ...], meta: Spec | None = None) -> list[Any]:
+    """The same of a table that is in memory; with `meta` of one that has no other columns, and no metadata."""
+    names, meta = [chosen] if isinstance(chosen, str) else list(chosen), meta or read_meta(table)
+    there = _columns(meta, names) if meta["layout"] in ("tables", "fields") else {}
     if meta["layout"] == "tables":
         return _of_tables(table, meta, names, chosen)
     if meta["layout"] == "fields":
@@ -43,7 +52,7 @@ def select(buffer: Any, chosen: str | tuple[str, ...]) -> list[Any]:
         for at in unpack(meta["none"], np.int64).tolist() if "none" in meta else ():
             values[at] = None
         return values
-    values = decode(from_parquet(buffer), loads=pickle.loads).values
+    values = decode(table, loads=pickle.loads).values
     return [_of_object(value, names, chosen) for value in values]
 
 
