@@ -161,6 +161,8 @@ class LocalCompute:
         slot = next((s for s in range(self.limits.slots) if s not in self._processes), None)
         if slot is None:
             return False
+        if self._thread is None:
+            self._thread = self._started()
         PAGE.pack_into(self._page, slot * PAGE.size, 0, 0, 0, 0.0)
         process = Process(slot, self._page_fd, self._environment())
         self._processes[slot] = process
@@ -169,11 +171,16 @@ class LocalCompute:
             if fd is not None:
                 self._watched[fd] = what, process
                 self._poll.register(fd, select.POLLIN)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="fnmap-local", daemon=True)
-            self._thread.start()
         self._wake()
         return True
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._serve, name="fnmap-local", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # Python 3.12, while threads outlive the main one
+            raise ComputeError(f"no worker can be started: {error}; map once before the main thread ends") from error
+        return thread
 
     def _environment(self) -> dict[str, str]:
         """One thread a worker for the libraries that would otherwise each take all cores."""

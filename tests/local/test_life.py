@@ -210,7 +210,10 @@ def test_a_map_of_a_thread_works_also_when_the_main_thread_is_done(start):
         "import fnmap, threading\n"
         "threading.Thread(target=lambda: print(list(fnmap.map(lambda x: x + 1, [1, 2])))).start()\n"
     )
-    assert script.communicate() == ("[2, 3]\n", "")
+    if sys.version_info[:2] == (3, 12):  # it starts no thread then
+        assert "map once before the main thread ends" in script.communicate()[1]
+    else:
+        assert script.communicate() == ("[2, 3]\n", "")
 
 
 def in_child(body) -> int:

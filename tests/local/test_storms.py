@@ -21,6 +21,7 @@ from gates import Gate, gone
 import fnmap
 from fnmap.format.parts import read_report
 from fnmap.lease import committed
+from fnmap.observe.events import RunProgressed
 from fnmap.storage import owner
 
 PATIENCE_S = 60  # storms take four seconds, and more where others use the cores
@@ -46,9 +47,15 @@ class Storm(Thread):
         super().__init__(daemon=True)
         self._random, self._every_s = random.Random(seed), every_s
         self._over, self._progress = Event(), Event()
-        self.session = fnmap.Session(workers=2, store=folder, listeners=[lambda event: self._progress.set()])
+        self.session = fnmap.Session(workers=2, store=folder, listeners=[self._heard])
+        self._done = 0
         self.seen: set[int] = set()  # all workers that there were
         self.killed = 0
+
+    def _heard(self, event: object) -> None:
+        if isinstance(event, RunProgressed) and event.done > self._done:
+            self._done = event.done
+            self._progress.set()
 
     def run(self) -> None:
         while not self._over.wait(self._every_s) and self._progress.wait() and not self._over.is_set():
