@@ -28,9 +28,9 @@ class S3Store:
     Endpoint, region and credentials are those of the usual AWS variables and profiles unless said here. `sse`:
     "AES256", "aws:kms", or "aws:kms:" and a key id. Each object carries a checksum, which `get` compares. With a
     `secret` it carries a seal too, and `get` raises NotAuthentic for an object that was not sealed, for its key, with
-    that secret. A pickled copy has neither credentials nor secret: it takes those of its process, the secret from
-    FNMAP_SECRET (hex). What fails for the moment is tried `tries` times in all, ever later, and with fewer requests a
-    second while S3 asks for that.
+    that secret; without one, for an object that is sealed at all. A pickled copy has neither credentials nor secret:
+    it takes those of its process, the secret from FNMAP_SECRET (hex). What fails for the moment is tried `tries` times
+    in all, ever later, and with fewer requests a second while S3 asks for that.
     """
 
     at_once = 32  # requests at a time: each waits for the network, and S3 has many disks
@@ -66,7 +66,7 @@ class S3Store:
         self._again: Retrying | None = None
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises MissingKey; NotAuthentic in a store with a secret."""
+        """The whole object. Raises MissingKey; NotAuthentic unless its seal is of the store's secret, or neither is."""
         check_key(key)
         objects = self._objects()
         return self._retrying().persist(lambda: objects.get(key))
