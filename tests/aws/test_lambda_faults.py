@@ -107,8 +107,12 @@ def test_a_package_that_is_missing_in_the_function_is_told_by_the_task(aws_here,
     def load(_):
         import a_package_that_is_nowhere  # noqa: F401 - that is the point
 
-    with session_of() as session, pytest.raises(ModuleNotFoundError, match="a_package_that_is_nowhere"):
-        session.map(load, [1]).result()
+    with session_of() as session:
+        with pytest.raises(ModuleNotFoundError, match="a_package_that_is_nowhere") as caught:
+            session.map(load, [1]).result()
+        (error,) = session.map(load, [1], errors="return")
+    for said in (caught.value.__notes__[0], str(error)):
+        assert "`fnmap deploy --add PACKAGE`" in said
 
 
 # -- too much for it -----------------------------------------------------------------------------------
