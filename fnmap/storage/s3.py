@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from fnmap.errors import NotAuthentic, UsageError
+from fnmap.storage.aws_profile import checked_endpoint, endpoint_said
 from fnmap.storage.base import Buffer
 from fnmap.storage.checks import check_key, check_keys, check_prefix, flat
 from fnmap.storage.pace import Pace
 from fnmap.storage.retrying import Retrying
-from fnmap.storage.s3_client import Place, check_encryption, endpoint_of_environment, region_of_environment
+from fnmap.storage.s3_client import Place, check_encryption, region_of_environment
 from fnmap.storage.s3_objects import Objects, new_name
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -54,7 +55,7 @@ class S3Store:
         place = Place(
             bucket,
             check_key(prefix, "prefix") if prefix else "",
-            endpoint or endpoint_of_environment(),
+            checked_endpoint(endpoint) if endpoint else endpoint_said("s3"),
             region or region_of_environment(),
             check_encryption(sse),
             timeout_s,

@@ -120,6 +120,7 @@ def test_encryption_is_asked_for(s3_server, store):
         (("",), {}, "bucket"),
         (("bucket", "a//b"), {}, "prefix .* 'a//b'"),
         (("bucket",), {"sse": "rot13"}, "sse .* 'rot13'"),
+        (("bucket",), {"endpoint": "localhost:9000"}, "must be a URL .* 'localhost:9000'"),
     ],
 )
 def test_a_bad_place_is_refused(arguments, options, named):
