@@ -88,7 +88,10 @@ def _packaged(said: argparse.Namespace, deployment: Deployment) -> Package:
 
     package = build_package(deployment.python, deployment.arch, deployment.requirements)
     if said.package:
-        shutil.copyfile(package.path, said.package)
+        try:
+            shutil.copyfile(package.path, said.package)
+        except OSError as error:
+            raise DeployError(f"--package {said.package}: {error.strerror}; give a file that can be written") from error
     return package
 
 
