@@ -109,18 +109,18 @@ class Worker:
     def _answer(self, call: Call, laps: _Laps) -> Report:
         report = Report(len(laps.out), laps.failures, laps.laps, arrow=call.job.arrow)
         report.values = encode(laps.out, report)
-        if call.commit is not None:
-            from fnmap.format.parts import commit  # pyarrow: only durable runs pay for it
+        try:
+            if call.commit is not None:
+                from fnmap.format.parts import commit  # pyarrow: only durable runs pay for it
 
-            try:
                 report.committed = commit(call, laps.out, report)
-            except StoreError as error:  # no room, no permission: it is not the tasks' fault, nor this worker's
-                ours = type(error).__module__ == StoreError.__module__
-                none = Report(0, fault=error if ours else StoreError(repr(error)), arrow=call.job.arrow)
-                none.values = encode([], none)
-                return none
-        if report.values.nbytes > call.inline_bytes:
-            self._spill(call, report, report.values.frames())
+            if report.values.nbytes > call.inline_bytes:
+                self._spill(call, report, report.values.frames())
+        except StoreError as error:  # no room, no permission: it is not the tasks' fault, nor this worker's
+            ours = type(error).__module__ == StoreError.__module__
+            none = Report(0, fault=error if ours else StoreError(repr(error)), arrow=call.job.arrow)
+            none.values = encode([], none)
+            return none
         return report
 
     @staticmethod
