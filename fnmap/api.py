@@ -182,18 +182,22 @@ def attach(run_id: str, *, on: str | Compute | None = None, store: str | Path | 
     return session_for(on, store).attach(run_id)
 
 
-def runs(*, store: str | Path | Store | None = None) -> list[Any]:
-    """What is in the store: a RunInfo for each named run, newest first."""
-    return session_for(None, store).runs()
+def runs(*, on: str | Compute | None = None, store: str | Path | Store | None = None) -> list[Any]:
+    """What is in the store: a RunInfo for each named run, newest first. With `on="lambda"`, that of the deployment."""
+    return session_for(on, store).runs()
 
 
 def gc(
-    older_than: str | float | timedelta, *, store: str | Path | Store | None = None, dry_run: bool = False
+    older_than: str | float | timedelta,
+    *,
+    on: str | Compute | None = None,
+    store: str | Path | Store | None = None,
+    dry_run: bool = False,
 ) -> Collected:
     """Delete named runs that have ended before that time, or whose driver is dead and was last heard of before it:
     "7d", "12h", "30m", seconds, or a timedelta. Live runs stay, and parts in which cached results are. Returns what was
     deleted; with `dry_run`, what would be."""
-    return session_for(None, store).gc(older_than, dry_run=dry_run)
+    return session_for(on, store).gc(older_than, dry_run=dry_run)
 
 
 def close() -> None:

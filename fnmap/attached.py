@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fnmap import build, clock
 from fnmap.caching import found_before
 from fnmap.durable import hold, live_here, read_function, read_kept, read_options, stored_parts
-from fnmap.errors import RunError, RunNotFound, StoreError
+from fnmap.errors import NotAuthentic, RunError, RunNotFound, StoreError
 from fnmap.format import keys
 from fnmap.lease import DEAD_S, Driver, claim, committed, last_driver, read_end, read_plan
 from fnmap.options import DEFAULTS, MapOptions
@@ -46,11 +46,15 @@ class RunInfo:
 
 
 def list_runs(store: Store) -> list[RunInfo]:
-    """The named runs of a store, newest first."""
-    names = {name for key in store.list("run/") if not keys.is_made_up(name := keys.run_of(key))}
-    for name in names:
+    """The named runs of a store, newest first; without those whose seal is not right."""
+    infos = []
+    for name in {name for key in store.list("run/") if not keys.is_made_up(name := keys.run_of(key))}:
         live_here(store, name)  # the end of a run of ours may be on its way
-    infos = [_info(store, name, plan) for name in names if (plan := read_plan(store, name)) is not None]
+        try:
+            if (plan := read_plan(store, name)) is not None:
+                infos.append(_info(store, name, plan))
+        except NotAuthentic as error:  # who may write to the bucket must not hide the others
+            log.warning("the run %s is left out: %s", name, error)
     return sorted(infos, key=lambda info: info.started, reverse=True)
 
 

@@ -136,13 +136,15 @@ def new_shared(session: Session, run_id: str) -> Shared | None:
 def check_timeout(options: MapOptions, task_s: float | None) -> None:
     """Raise UsageError for tasks that may take longer than the compute lets them."""
     if task_s is not None and options.timeout is not None and options.timeout > task_s:
+        more = f'give them more time (on="lambda": `fnmap deploy --timeout {MOST_S}`), ' if task_s < MOST_S else ""
         raise UsageError(
-            f"timeout={options.timeout:g}: a task may take {task_s:g} s at most here; split the tasks, give them more"
-            ' time (on="lambda": `fnmap deploy --timeout 900`), or run them where there is no limit, as on="local"'
+            f"timeout={options.timeout:g}: a task may take {task_s:g} s at most here; split the tasks, {more}or run"
+            ' them where there is no limit, as on="local"'
         )
 
 
 SMALL_BYTES = 4096
+MOST_S = 900  # that Lambda gives a call
 
 
 def _dump_types(retry: Retry) -> bytes:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fnmap.compute.open import open_compute
 from fnmap.errors import DeployError, FnmapError
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ def _packaged(said: argparse.Namespace, deployment: Deployment) -> Package:
 
     package = build_package(deployment.python, deployment.arch, deployment.requirements)
     if said.package:
-        shutil.copyfile(package.path, said.package)
+        try:
+            shutil.copyfile(package.path, said.package)
+        except OSError as error:
+            raise DeployError(f"--package {said.package}: {error.strerror}; give a file that can be written") from error
     return package
 
 
@@ -197,7 +201,7 @@ def runs(said: argparse.Namespace) -> int:
     """The named runs of a store, the newest first."""
     from fnmap.api import runs as in_store
 
-    found = in_store(store=said.store)
+    found = in_store(on=_on(said), store=said.store)
     if not found:
         print("no named runs")
         return 0
@@ -212,6 +216,11 @@ def runs(said: argparse.Namespace) -> int:
     return 0
 
 
+def _on(said: argparse.Namespace) -> Any:
+    """Whose runs: a deployment's are read with its secret."""
+    return "inline" if said.deployment is None else open_compute("lambda", function=said.deployment)
+
+
 def _number(count: int | None) -> str:
     return "?" if count is None else f"{count:,}"
 
@@ -222,7 +231,7 @@ def attach(said: argparse.Namespace) -> int:
     from fnmap.observe.events import RunEnded, RunProgressed, RunStarted
     from fnmap.observe.progress import Bar
 
-    run = to_run(said.run_name, on="inline", store=said.store)
+    run = to_run(said.run_name, on=_on(said), store=said.store)
     bar, status = Bar(), run.status
     bar(RunStarted(run.id, said.run_name, status.total))
     while status.state == "running":
@@ -242,7 +251,7 @@ def gc(said: argparse.Namespace) -> int:
     """Delete old named runs."""
     from fnmap.api import gc as collect
 
-    found = collect(said.older_than, store=said.store, dry_run=said.dry_run)
+    found = collect(said.older_than, on=_on(said), store=said.store, dry_run=said.dry_run)
     for name in found.runs:
         print(f"  {name}")
     kept = f", {found.kept_parts:,} kept for the cache" if found.kept_parts else ""
@@ -276,6 +285,8 @@ def _parser() -> argparse.ArgumentParser:
     listed, attached, collected = command("runs", runs), command("attach", attach), command("gc", gc)
     for one in (listed, attached, collected):
         one.add_argument("--store", help="a folder or URL (default: FNMAP_STORE, else ~/.fnmap)")
+        of = 'runs of on="lambda": those in this deployment\'s bucket (fnmap, if no name is given)'
+        one.add_argument("--deployment", nargs="?", const="fnmap", metavar="NAME", help=of)
     attached.add_argument("run_name", metavar="NAME")
     attached.add_argument("--errors", type=int, default=10, help="show so many at most (default: 10)")
     collected.add_argument("older_than", metavar="AGE", help="such as 7d, 12h or 30m")

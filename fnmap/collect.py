@@ -19,8 +19,8 @@ Why no data of a run that somebody wants is lost, whatever happens at the same t
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -30,7 +30,7 @@ from typing import Any
 
 from fnmap.cache import parts_in_use
 from fnmap.durable import live_here
-from fnmap.errors import RunBusy, StoreError, UsageError
+from fnmap.errors import NotAuthentic, RunBusy, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.payload import pack
 from fnmap.lease import DEAD_S, DELETED, Driver, claim_to_delete, heard_at, last_driver, read_end, read_head, unclaim
@@ -39,6 +39,7 @@ from fnmap.storage.many import list_all
 from fnmap.storage.owner import is_here, may_live
 
 ELSEWHERE_S = 10 * DEAD_S  # a driver that cannot be asked is given so long at least; clocks differ
+log = logging.getLogger(__name__)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -57,13 +58,17 @@ def collect(store: Store, older_than: str | float | timedelta, *, dry_run: bool 
     before = time.time() - age_s(older_than)
     claimed, gone, digits = dict[str, int](), dict[str, int](), dict[str, tuple[int, ...]]()
     for name in sorted({keys.run_of(key) for key in store.list("run/")}):
-        head = read_head(store, name)
-        digits[name] = keys.digits_of(head or {})
-        if head is not None and head["form"] == DELETED:
-            gone[name] = head["number"]
-        elif head is not None and (seen := _expired(store, name, head, before)) is not None:
-            with contextlib.suppress(RunBusy):
+        try:
+            head = read_head(store, name)
+            digits[name] = keys.digits_of(head or {})
+            if head is not None and head["form"] == DELETED:
+                gone[name] = head["number"]
+            elif head is not None and (seen := _expired(store, name, head, before)) is not None:
                 claimed[name] = seen.number if dry_run else _claim(store, name, seen, head, before)
+        except RunBusy:
+            continue
+        except NotAuthentic as error:  # it is of others, or forged
+            log.warning("the run %s stays: %s", name, error)
     in_use = parts_in_use(store) if claimed or gone else set()
     parts = {name: _parts_of(store, name, n, digits[name], in_use) for name, n in {**claimed, **gone}.items()}
     for name, (free, kept) in () if dry_run else parts.items():

@@ -117,6 +117,8 @@ class _Lone:
         self.session.leave(self.future)
         error, future = answer.exception(), self.future
         report = None if error is not None else answer.result()
+        if report is not None and report.fault is not None:  # it could not be put where large results go
+            error, report = report.fault, None
         if report is None or report.values is None or report.failures:
             self._take_up(report, error)
             return

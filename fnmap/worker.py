@@ -27,6 +27,7 @@ FAST_LAP_S, SLOW_LAP_S = 50e-6, 1e-3  # laps are made longer below, shorter abov
 LAP_TASKS = 4096
 LOG_TAIL_LINES = 50
 REPR_CHARS = 200
+MISSING = "FNMAP_MISSING"  # what mends a ModuleNotFoundError where this runs, if anything is known
 
 Mark = Callable[[int, int], None]
 
@@ -108,18 +109,18 @@ class Worker:
     def _answer(self, call: Call, laps: _Laps) -> Report:
         report = Report(len(laps.out), laps.failures, laps.laps, arrow=call.job.arrow)
         report.values = encode(laps.out, report)
-        if call.commit is not None:
-            from fnmap.format.parts import commit  # pyarrow: only durable runs pay for it
+        try:
+            if call.commit is not None:
+                from fnmap.format.parts import commit  # pyarrow: only durable runs pay for it
 
-            try:
                 report.committed = commit(call, laps.out, report)
-            except StoreError as error:  # no room, no permission: it is not the tasks' fault, nor this worker's
-                ours = type(error).__module__ == StoreError.__module__
-                none = Report(0, fault=error if ours else StoreError(repr(error)), arrow=call.job.arrow)
-                none.values = encode([], none)
-                return none
-        if report.values.nbytes > call.inline_bytes:
-            self._spill(call, report, report.values.frames())
+            if report.values.nbytes > call.inline_bytes:
+                self._spill(call, report, report.values.frames())
+        except StoreError as error:  # no room, no permission: it is not the tasks' fault, nor this worker's
+            ours = type(error).__module__ == StoreError.__module__
+            none = Report(0, fault=error if ours else StoreError(repr(error)), arrow=call.job.arrow)
+            none.values = encode([], none)
+            return none
         return report
 
     @staticmethod
@@ -230,6 +231,8 @@ def describe(
     live: bool = False,
 ) -> Failure:
     """What the client is told of an exception."""
+    if isinstance(error, ModuleNotFoundError) and (mend := os.environ.get(MISSING)):
+        error.add_note(mend)
     message = prefix + "".join(traceback.format_exception_only(error)).strip()
     exception = error if live else dump_exception(error)
     return Failure(kind, message, exception, _trace(error), log, retryable, item)

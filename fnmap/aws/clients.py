@@ -8,6 +8,7 @@ from typing import Any
 
 from fnmap.aws.troubles import told
 from fnmap.errors import DeployError
+from fnmap.storage.aws_profile import endpoint_said
 
 
 class Clients:
@@ -30,6 +31,7 @@ class Clients:
 
     def __getitem__(self, service: str) -> Any:
         if service not in self._made:
+            endpoint_said(service)  # boto3 has no error of its own for one that is no URL
             with told():
                 self._made[service] = self._session.client(service, config=self._config)
         return self._made[service]

@@ -76,6 +76,8 @@ class Deployment:
         if _OF_A_SIZE.search(self.name):
             raise UsageError(f"name must not end as the functions of --sizes do; got {self.name!r}")
         check_sizes(self.sizes, self.memory_mb)
+        if bad := [key for key in self.tags if not key or key == TAG or key.lower().startswith("aws:")]:
+            raise UsageError(f"a tag must have a name, and none of AWS's own (aws:) or fnmap's ({TAG}); got {bad[0]!r}")
 
     @property
     def bucket(self) -> str:

@@ -17,7 +17,7 @@ from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
 from fnmap.errors import DeployError, NotPicklable
-from fnmap.storage.aws_profile import of_profile
+from fnmap.storage.aws_profile import endpoint_said, of_profile
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 NO_CREDENTIALS = (
@@ -70,8 +70,9 @@ def region() -> str:
 
 def endpoint(service: str, region: str) -> str:
     """Where a service is: at AWS, unless the usual variables say otherwise."""
-    said = os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get("AWS_ENDPOINT_URL")
-    return said or f"https://{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+    return (
+        endpoint_said(service) or f"https://{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+    )
 
 
 def sign(

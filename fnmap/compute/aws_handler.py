@@ -30,7 +30,7 @@ from fnmap.errors import CallTimeout, NotAuthentic, StoreBusy, StoreError, Worke
 from fnmap.format.call import Call, Job, Report
 from fnmap.format.payload import unpack
 from fnmap.storage.cached import KEEP
-from fnmap.worker import Worker
+from fnmap.worker import MISSING, Worker
 
 MARGIN_S = 1.5  # before the environment is stopped: time enough to say so
 JOBS = 32  # that an environment keeps
@@ -38,6 +38,7 @@ SAID_BYTES = 64 << 10  # of what tasks print, that goes back to the caller: the 
 TOLD_BYTES = 160 << 10  # of an answer that goes through the queue, in base64; a larger one waits in the store
 ANSWER_BYTES = 4_600_000  # of one that comes back at once: in base64 less than the 6 MB that Lambda takes
 FAN_THREADS = 16
+MEND = "`fnmap deploy --add PACKAGE` puts a package there; modules of your own come along if imported outside functions"
 MEMORY_SHARE = 0.8  # of the function's: a worker that dies with so much was out of memory, or near it
 
 logging.getLogger("fnmap.compute.local").setLevel(logging.ERROR)  # that a worker died is said in the answer
@@ -57,6 +58,7 @@ class Environment:
         self._services: dict[str, Service] = {}
         self._heard = Heard()
         if not in_process:
+            os.environ.setdefault(MISSING, MEND)
             os.environ.setdefault(KEEP, tempfile.mkdtemp(prefix="fnmap-kept-"))  # of all workers, one after another
             self._start()
 

@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from fnmap.errors import NotAuthentic, UsageError
+from fnmap.storage.aws_profile import checked_endpoint, endpoint_said
 from fnmap.storage.base import Buffer
 from fnmap.storage.checks import check_key, check_keys, check_prefix, flat
 from fnmap.storage.pace import Pace
 from fnmap.storage.retrying import Retrying
-from fnmap.storage.s3_client import Place, check_encryption, endpoint_of_environment, region_of_environment
+from fnmap.storage.s3_client import Place, check_encryption, region_of_environment
 from fnmap.storage.s3_objects import Objects, new_name
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -28,9 +29,9 @@ class S3Store:
     Endpoint, region and credentials are those of the usual AWS variables and profiles unless said here. `sse`:
     "AES256", "aws:kms", or "aws:kms:" and a key id. Each object carries a checksum, which `get` compares. With a
     `secret` it carries a seal too, and `get` raises NotAuthentic for an object that was not sealed, for its key, with
-    that secret. A pickled copy has neither credentials nor secret: it takes those of its process, the secret from
-    FNMAP_SECRET (hex). What fails for the moment is tried `tries` times in all, ever later, and with fewer requests a
-    second while S3 asks for that.
+    that secret; without one, for an object that is sealed at all. A pickled copy has neither credentials nor secret:
+    it takes those of its process, the secret from FNMAP_SECRET (hex). What fails for the moment is tried `tries` times
+    in all, ever later, and with fewer requests a second while S3 asks for that.
     """
 
     at_once = 32  # requests at a time: each waits for the network, and S3 has many disks
@@ -54,7 +55,7 @@ class S3Store:
         place = Place(
             bucket,
             check_key(prefix, "prefix") if prefix else "",
-            endpoint or endpoint_of_environment(),
+            checked_endpoint(endpoint) if endpoint else endpoint_said("s3"),
             region or region_of_environment(),
             check_encryption(sse),
             timeout_s,
@@ -66,7 +67,7 @@ class S3Store:
         self._again: Retrying | None = None
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises MissingKey; NotAuthentic in a store with a secret."""
+        """The whole object. Raises MissingKey; NotAuthentic unless its seal is of the store's secret, or neither is."""
         check_key(key)
         objects = self._objects()
         return self._retrying().persist(lambda: objects.get(key))

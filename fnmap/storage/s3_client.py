@@ -41,11 +41,6 @@ class Place:
         return f"{self.prefix}/{key}" if self.prefix else key
 
 
-def endpoint_of_environment() -> str | None:
-    """Where S3 is, if not at AWS."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-
-
 def region_of_environment() -> str:
     """The region that the process works in."""
     said = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

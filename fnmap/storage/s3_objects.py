@@ -152,14 +152,21 @@ class Objects:
             raise StoreBusy(
                 f"{key!r} in s3://{self.place.bucket} does not fit its checksum: damaged on the way, or there"
             )
-        if self.secret is not None:
-            mac = carries.get(MAC, "")
-            if not hmac.compare_digest(mac, self._mac(self.secret, key, body)):
-                raise NotAuthentic(
-                    f"{key!r} in s3://{self.place.bucket} {'does not fit its seal' if mac else 'has no seal'}: somebody"
-                    " without the secret of this deployment wrote it, or the secret is another; delete the object, or"
-                    " run `fnmap deploy` if the secret was changed"
-                )
+        self._check_seal(key, body, carries.get(MAC, ""))
+
+    def _check_seal(self, key: str, body: Body, mac: str) -> None:
+        what = f"{key!r} in s3://{self.place.bucket}"
+        if self.secret is None and mac:  # who cannot check it shall not unpickle it, nor write beside it without a seal
+            raise NotAuthentic(
+                f'{what} is sealed, and this store has no secret: a deployment\'s runs are read with on="lambda", or'
+                " `fnmap ... --deployment NAME`; others with `store.sealed_with(secret)`"
+            )
+        if self.secret is not None and not hmac.compare_digest(mac, self._mac(self.secret, key, body)):
+            raise NotAuthentic(
+                f"{what} {'does not fit its seal' if mac else 'has no seal'}: somebody without the secret of this"
+                " deployment wrote it, or the secret is another; delete the object, or run `fnmap deploy` if the secret"
+                " was changed"
+            )
 
     @staticmethod
     def _mac(secret: bytes, key: str, body: Body) -> str:

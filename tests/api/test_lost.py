@@ -12,6 +12,7 @@ from fnmap.errors import MissingKey, ResultLost, StoreError, StoreFull
 from fnmap.format import parts
 from fnmap.lease import committed
 from fnmap.storage.memory import MemoryStore
+from fnmap.testing.stores import FaultyStore
 
 
 class Fragile(MemoryStore):
@@ -208,3 +209,12 @@ def test_a_full_store_ends_the_run_with_that_and_a_retry_finishes_it_when_there_
         assert run.status.state == "failed"
         session.store.full = False
         assert run.retry().result() == (3 if named else [0, 1, 2])
+
+
+@pytest.mark.parametrize("verb", ["map", "submit"])
+def test_a_large_result_for_which_there_is_no_room_is_told_as_that_and_no_task_is_blamed(verb):
+    with fnmap.Session(workers=1) as session:
+        session._scratch = FaultyStore(session.scratch, 0, 1.0, errors=(StoreFull,), verbs=("create", "create_parts"))
+        begin = {"map": lambda f: session.map(f, [0]), "submit": lambda f: session.submit(f, 0)}[verb]
+        with pytest.raises(StoreFull):
+            begin(lambda _: bytes(20 << 20)).result()

@@ -125,6 +125,11 @@ class Evil:
         return Path.touch, (self.mark,)
 
 
+def overwrite(store, name, mark):
+    part = next(key for prefix in keys.all_part_prefixes(name) for key in store.list(prefix))
+    store.put(part, to_parquet(encode_part([0, 1], [Evil(mark), Evil(mark)], {})))
+
+
 def test_who_writes_to_the_bucket_does_not_run_code_of_his(s3_url, local, monkeypatch, tmp_path):
     secret, mark = bytes(32), tmp_path / "mark"
     monkeypatch.setenv("FNMAP_SECRET", secret.hex())
@@ -132,18 +137,36 @@ def test_who_writes_to_the_bucket_does_not_run_code_of_his(s3_url, local, monkey
     sealed = plain.sealed_with(secret)
     with fnmap.Session(workers=2, store=sealed) as session:
         assert list(session.map(cube, range(4), name="sealed", chunksize=2)) == [0, 1, 8, 27]
-    part = next(key for prefix in keys.all_part_prefixes("sealed") for key in plain.list(prefix))
-    plain.put(part, to_parquet(encode_part([0, 1], [Evil(mark), Evil(mark)], {})))
+    overwrite(plain, "sealed", mark)
     with fnmap.Session(on="inline", store=sealed) as session:
         assert session.attach("sealed").status.state == "interrupted"
-        plan = plain.get(keys.plan("sealed"))
+        plan = sealed.get(keys.plan("sealed"))
         plain.put(keys.plan("sealed"), plan)  # without its seal
         with pytest.raises(NotAuthentic, match="plan"):
             session.attach("sealed")
     assert not mark.exists()
     with fnmap.Session(on="inline", store=plain) as session, contextlib.suppress(Exception):
-        list(session.attach("sealed"))
-    assert mark.exists()  # who asks for no seal is not kept from it
+        session.map(cube, range(4), name="open", chunksize=2).wait()
+        overwrite(plain, "open", mark)
+        list(session.attach("open"))
+    assert mark.exists()  # so it goes where no seal is asked for
+
+
+def test_a_sealed_run_is_left_alone_by_who_has_no_secret(s3_url, caplog):
+    plain = open_store(s3_url)
+    sealed = plain.sealed_with(bytes(32))
+    with fnmap.Session(on="inline", store=sealed) as session:
+        session.map(cube, range(2), name="sealed").wait()
+    with fnmap.Session(on="inline", store=plain) as session:
+        session.map(cube, range(2), name="open").wait()
+        with pytest.raises(NotAuthentic, match=r"is sealed, and this store has no secret.*--deployment"):
+            session.attach("sealed")
+        assert [info.name for info in session.runs()] == ["open"]
+        assert session.gc(0, dry_run=True).runs == ("open",)
+    with fnmap.Session(on="inline", store=sealed) as session:
+        assert [info.name for info in session.runs()] == ["sealed"]
+        assert session.gc(0).runs == ("sealed",)
+    assert "the run open stays: 'run/open/plan'" in caplog.text
 
 
 class Waiting(CountingStore):

@@ -269,6 +269,9 @@ def test_a_bucket_of_somebody_else_is_not_touched(aws, stub, monkeypatch):
         ({"sizes": (2, 8)}, r"--sizes 8 with --memory 1769 .* 14,152 MB.* 10,240 .* --sizes up to 5, or --memory 1280"),
         ({"sizes": (100,)}, r"10,240 at most: give --sizes up to 5, or --sizes none$"),
         ({"sizes": (2,), "memory_mb": 6000}, r"10,240 at most: give --memory 5120, or --sizes none$"),
+        ({"tags": {"": "x"}}, "a tag must have a name.*got ''"),
+        ({"tags": {"aws:x": "1"}}, "a tag must .*AWS's own.*got 'aws:x'"),
+        ({"tags": {"fnmap:deployment": "other"}}, "a tag must .*got 'fnmap:deployment'"),
         ({"log_days": 31}, rf"log_days must be one of {LOG_DAYS[0]}, .*; got 31"),
     ],
 )

@@ -87,6 +87,8 @@ def test_a_redeployment_that_forgets_its_requirements_is_refused(cloud, type_, m
 def test_the_package_can_be_had(cloud, type_, stub, tmp_path):
     type_(f"deploy --dry-run --package {tmp_path}/fnmap.zip")
     assert (tmp_path / "fnmap.zip").read_bytes() == stub.path.read_bytes()
+    code, said = type_(f"deploy --dry-run --package {tmp_path}/none/fnmap.zip")
+    assert (code, said[:16], "none/fnmap.zip: No such file" in said) == (1, "fnmap: --package", True)
 
 
 def test_policy_prints_what_an_administrator_grants(cloud, type_):

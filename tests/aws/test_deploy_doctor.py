@@ -11,6 +11,7 @@ pytest.importorskip("boto3", reason="needs fnmap[aws]")
 from fnmap.aws import doctor
 from fnmap.aws.deploy import apply, plan, plan_destroy, settled
 from fnmap.aws.troubles import explain
+from fnmap.errors import UsageError
 
 
 def deploy(aws, stub, **said):
@@ -168,6 +169,14 @@ def test_no_region_ends_it_with_what_mends_it(nowhere, monkeypatch):
         "no AWS region is set",
         "set AWS_REGION, or give --region",
     )
+
+
+def test_an_endpoint_that_is_no_url_is_named(nowhere, monkeypatch):
+    from fnmap.aws.clients import Clients
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
+    with pytest.raises(UsageError, match=r"must be a URL .*'localhost:9000'"):
+        Clients("us-east-1")["lambda"]
 
 
 @pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])

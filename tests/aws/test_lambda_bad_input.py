@@ -79,6 +79,13 @@ def test_no_region(monkeypatch, tmp_path):
     assert "set AWS_REGION" in refused()
 
 
+@pytest.mark.parametrize("service", ["LAMBDA", "S3"])
+def test_an_endpoint_that_is_no_url(aws_here, service, monkeypatch):
+    monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", "localhost:9000")
+    with pytest.raises(UsageError, match=r"must be a URL .*'localhost:9000'"), fnmap.Session(on="lambda") as session:
+        session.map(abs, [1], name="nowhere").result()
+
+
 def test_no_function(aws_here):
     with pytest.raises(DeployError, match=r"no function 'nowhere' in us-east-1: run `fnmap deploy --name nowhere`"):
         LambdaCompute("nowhere")

@@ -46,6 +46,12 @@ def test_a_limit_that_the_function_does_not_give_is_refused_with_the_way_out(aws
         session.map(square, [1], timeout=61)
 
 
+def test_a_deployment_that_has_all_the_time_there_is_is_not_told_to_take_more(aws_here, deploy):
+    with session_of(deploy("patient", timeout_s=900)) as session, pytest.raises(UsageError, match="900 s") as caught:
+        session.map(square, [1], timeout=901)
+    assert "fnmap deploy" not in str(caught.value)
+
+
 def test_a_task_that_takes_longer_than_the_function_may_is_named(aws_here, deploy, gate):
     with session_of(deploy("brief", timeout_s=2)) as session:
         got = list(session.map(lambda x: wait_at(gate.path) if x else x, [0, 1], errors="return", chunksize=2))
@@ -107,8 +113,12 @@ def test_a_package_that_is_missing_in_the_function_is_told_by_the_task(aws_here,
     def load(_):
         import a_package_that_is_nowhere  # noqa: F401 - that is the point
 
-    with session_of() as session, pytest.raises(ModuleNotFoundError, match="a_package_that_is_nowhere"):
-        session.map(load, [1]).result()
+    with session_of() as session:
+        with pytest.raises(ModuleNotFoundError, match="a_package_that_is_nowhere") as caught:
+            session.map(load, [1]).result()
+        (error,) = session.map(load, [1], errors="return")
+    for said in (caught.value.__notes__[0], str(error)):
+        assert "`fnmap deploy --add PACKAGE`" in said
 
 
 # -- too much for it -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from gates import say_at, wait_at
 
 import fnmap
 from fnmap.aws.deployment import TAG
+from fnmap.cli import main
 from fnmap.compute.aws_lambda import LambdaCompute
 from fnmap.errors import TaskError, UsageError
 from fnmap.storage.open import open_store
@@ -214,6 +215,21 @@ def test_named_runs_are_listed_and_collected(direct, aws_here):
     direct.gc(0)
     assert not [key for key in objects(aws_here, "part/") if "to-collect" in key]
     assert "to-collect" not in [info.name for info in direct.runs()]
+
+
+def test_the_command_sees_to_the_runs_of_a_deployment(aws_here, capsys):
+    with fnmap.Session(on="lambda", workers=2) as session:
+        session.map(double, range(3), name="of-the-command").wait()
+    fnmap.close()
+    assert main(["attach", "of-the-command", "--deployment"]) == 0
+    assert main(["runs", "--deployment", "fnmap"]) == 0
+    assert main(["gc", "1d", "--deployment"]) == 0
+    said = capsys.readouterr().out
+    assert "of-the-command: done, 3 of 3 done" in said
+    assert "0 runs of 0 parts deleted" in said
+    assert "of-the-command" in [info.name for info in fnmap.runs(on="lambda")]
+    assert "of-the-command" in fnmap.gc(0, on="lambda", dry_run=True).runs
+    fnmap.close()
 
 
 def test_cached_results_are_not_computed_again(direct):
