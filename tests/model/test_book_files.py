@@ -179,6 +179,17 @@ def test_what_is_wrong_in_a_file_is_told_in_one_line(name, old, new, said, folde
     assert told.count("\n") == 1
 
 
+def test_amounts_too_small_for_the_steps_of_a_portfolio_are_refused_not_rounded_away(folder, capsys):
+    """As of a book in millions, whose small losses would round to nothing."""
+    edit(folder, "deals", "1,60,20", "0.05,60,20")
+    edit(folder, "deals", "1:0.5;2", "1:0.5")
+    assert rolled(folder) == 1
+    told = "deal 2 pays at most 2.4 GBP for an event, and a portfolio counts in 1/64 GBP: give amounts in units"
+    assert told in capsys.readouterr().err
+    assert rolled(folder, "--errors", "return") == 0
+    assert "left out: deal 2 pays at most" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [price_book.main, main])
 def test_the_rest_is_priced_where_errors_are_returned(command, folder, tmp_path, capsys):
     edit(folder, "losses/melt", "90,20,150", "-90,20,150")
