@@ -115,6 +115,23 @@ def test_prices_by_themselves_and_in_the_rollup_agree(command, folder, tmp_path)
         assert el[deal.deal_id] == pytest.approx(price_of(deal, book=read, years=1000, views=2, seed=1).el, rel=1e-3)
 
 
+def test_deals_are_priced_in_any_order_of_their_rows(folder, tmp_path):
+    _, one, more, two, *_ = DEALS.splitlines(keepends=True)
+    (folder / "deals.csv").write_text("".join([DEALS.splitlines(keepends=True)[0], two, one, more]))
+    given = ["--book", str(folder), "--years", "1000", "--views", "1", "--on", "inline", "--out", str(tmp_path / "out")]
+    assert price_book.main(given) == 0
+    assert pq.read_table(tmp_path / "out" / "deals.parquet")["DealId"].to_pylist() == [1, 2]
+
+
+def test_a_deal_whose_id_leaves_no_room_for_its_layers_is_named_before_anything_is_priced(folder, tmp_path, capsys):
+    edit(folder, "deals", "2,XL", "900000000,XL")
+    given = ["--book", str(folder), "--years", "1000", "--views", "1", "--on", "inline", "--out", str(tmp_path / "out")]
+    assert price_book.main(given) == 1
+    assert "deal 900000000, layer 1: in the table of curves" in capsys.readouterr().err
+    assert price_book.main([*given, "--errors", "return"]) == 0
+    assert "left out: deal 900000000, layer 1" in capsys.readouterr().out
+
+
 def test_analytics_prices_a_deal_of_ones_own(folder, capsys):
     argv = ["--book", str(folder), "--years", "1000", "--calls", "2", "--on", "inline"]
     assert analytics.main([*argv, "--deal", "2"]) == 0
