@@ -182,6 +182,8 @@ WRONG = [
     ("deals", "1;2,1", "1;8,1", "deal 3 covers deal 8, which is not in the portfolio"),
     ("deals", "Share", "Part", "deals.csv lacks the columns ['Share']"),
     ("deals", "2,XL", "two,XL", "deals.csv line 4: DealId must be a whole number >= 0; got two"),
+    ("fx", "1.25\n", "1.25\nGBP,USD,1.5\n", "fx.csv line 3: GBP to USD is 1.5, and 1.25 besides"),
+    ("fx", "1.25\n", "1.25\nGBP,GBP,1.5\n", "fx.csv line 3: GBP to GBP is 1.5, and 1 besides"),
     ("fx", "1.25", "0", "fx.csv line 2: roe must be a finite number > 0; got 0"),
 ]
 
@@ -343,6 +345,12 @@ def test_events_without_a_rate_are_named(folder):
     edit(folder, "losses/melt", "7,1,0.5", "7,1,")
     edit(folder, "losses/melt", "3,1,0.2", "3,1,")
     with pytest.raises(ModelError, match="loss set 1: event 3 has no rate: give EventRate with the losses"):
+        read_book(folder)
+
+
+def test_an_event_with_two_rates_is_named(folder):
+    (folder / "events.csv").write_text("EventId,EventRate\n3,0.2\n7,0.5\n3,0.4\n")
+    with pytest.raises(ModelError, match=r"events\.csv line 4: event 3 stands there a second time"):
         read_book(folder)
 
 
