@@ -93,7 +93,7 @@ class _Folder:
         if sheet is None:
             raise ModelError(f"{self.folder} has no fx.csv: what one unit of the book's currency is worth in others")
         sheet.require(["cur_from", "cur_to", "roe"])
-        rates, bases = {}, dict[str, str]()
+        rates, bases = dict[str, float](), dict[str, str]()
         for where, row in sheet.rows():
             bases.setdefault(row["cur_from"], where)
             rate = sheets.number(row["roe"])

@@ -386,6 +386,35 @@ def test_an_oed_layer_that_inures_comes_off_event_by_event(oed):
     assert paid.layer_loss[1:, 0].tolist() == [25.0, 10.0]  # of the 70 that are left
 
 
+def test_a_contract_that_inures_in_another_currency_is_refused(oed, capsys):
+    """Its limit would be taken for one of the deal's currency."""
+    (oed / "ri_scope.csv").write_text("ReinsNumber,PortNumber\n1,1\n2,1\n")
+    edit(oed, "ri_info", "1,1,QS,1,GBP,0.2,,", "1,1,CXL,1,USD,1,30,0")
+    assert rolled(oed) == 1
+    assert "deal 2: ReinsNumber 1 of InuringPriority 1 inures to 2: its ReinsCurrency is USD, and must be GBP" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_deal_is_not_priced_without_what_inures_to_it(oed, capsys):
+    edit(oed, "ri_info", "QS", "XX")
+    (oed / "ri_info.csv").write_text((oed / "ri_info.csv").read_text() + "3,1,CXL,2,GBP,1,50,10,1\n")
+    (oed / "ri_scope.csv").write_text("ReinsNumber,PortNumber\n1,1\n2,1\n3,2\n")
+    assert rolled(oed, "--errors", "return") == 0
+    out = capsys.readouterr().out
+    assert "left out: deal 1: ri_info.csv line 2" in out
+    assert "left out: deal 2: ReinsNumber 1 may inure to 2, and cannot be read" in out
+    assert "left out: deal 3" not in out
+
+
+@pytest.mark.parametrize("rows", ["1,1,1\n1,1,much\n", "1,1,0.5\n1,1,0.4\n", "1,1,1\n1,1,-1\n"])
+def test_a_share_that_is_none_or_there_twice_is_named(rows, oed):
+    (oed / "ri_scope.csv").write_text(f"ReinsNumber,PortNumber,CededPercent\n{rows}2,2,\n")
+    with pytest.raises(ModelError, match=r"deal 1: ri_scope\.csv line 3: CededPercent must be a fraction in \(0, 1\]"):
+        read_book(oed)
+    assert [deal.deal_id for deal in read_book(oed, errors="return").deals] == [2]
+
+
 OED_WRONG = [
     ("ri_info", "1,1,QS,1", "1,1,CXL,1", "ReinsNumber 1 of InuringPriority 1 inures to 2: only quota shares"),
     ("ri_info", "QS", "XX", "deal 1: ri_info.csv line 2: ReinsNumber 1: ReinsType must be one of FAC, QS"),
