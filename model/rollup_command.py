@@ -122,21 +122,17 @@ def told(ended: Any, seconds: float) -> str:
     """Stage by stage: what ran, what was found, and how long it took."""
     rows = [("stage", "tasks", "found", "ran", "calls", "seconds in tasks")]
     stages: Mapping[str, Any] = ended.report()
+    found = 0
     for name, stage in stages.items():
-        ran = stage["done"] + stage["failed"] - stage["cached"]
-        rows.append(
-            (
-                name,
-                f"{stage['total']:,}",
-                f"{stage['cached']:,}",
-                f"{ran:,}",
-                str(stage["calls"]),
-                f"{stage['run_s']:.2f}",
-            )
-        )
-    total = [sum(stage[key] for stage in stages.values()) for key in ("total", "cached")]
+        over = stage["done"] + stage["failed"]
+        # Without a call nothing ran: an earlier run of that name had these results.
+        ran = over - stage["cached"] if stage["calls"] else stage["failed"]
+        found += over - ran
+        counts = (stage["total"], over - ran, ran)
+        rows.append((name, *(f"{n:,}" for n in counts), str(stage["calls"]), f"{stage['run_s']:.2f}"))
+    total = sum(stage["total"] for stage in stages.values())
     text = rollup_report.aligned(rows)
-    return f"{text}\n\n{total[1]:,} of {total[0]:,} tasks were found in the store; {seconds:.1f} s\n"
+    return f"{text}\n\n{found:,} of {total:,} tasks were found in the store; {seconds:.1f} s\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
