@@ -128,11 +128,10 @@ def told(ended: Any, seconds: float) -> str:
         # Without a call nothing ran: an earlier run of that name had these results.
         ran = over - stage["cached"] if stage["calls"] else stage["failed"]
         found += over - ran
-        counts = (stage["total"], over - ran, ran)
-        rows.append((name, *(f"{n:,}" for n in counts), str(stage["calls"]), f"{stage['run_s']:.2f}"))
-    total = sum(stage["total"] for stage in stages.values())
-    text = rollup_report.aligned(rows)
-    return f"{text}\n\n{found:,} of {total:,} tasks were found in the store; {seconds:.1f} s\n"
+        total, earlier, now = (f"{n:,}" for n in (stage["total"], over - ran, ran))
+        rows.append((name, total, earlier, now, str(stage["calls"]), f"{stage['run_s']:.2f}"))
+    text, tasks = rollup_report.aligned(rows), sum(stage["total"] for stage in stages.values())
+    return f"{text}\n\n{found:,} of {tasks:,} tasks were found in the store; {seconds:.1f} s\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
