@@ -1,5 +1,7 @@
 """From gusts to an event loss table that the reinsurance half takes, and the command that makes it all."""
 
+import gzip
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,7 @@ from model.wind_field import footprint, gust_factor
 from model.wind_fortran import compiler
 from model.wind_grid import EAST_COAST, Grid, land_on
 from model.wind_loss import EventLoss, damage, event_loss, footprint_table, gusts_of, insured_values, loss_table
-from model.wind_tracks import storm
+from model.wind_tracks import ATLANTIC, storm
 
 GRID = Grid.between(24, 28, -84, -79, 0.1)
 
@@ -123,6 +125,25 @@ def test_a_wrong_argument_is_told_in_a_line(arguments, capsys, tmp_path):
 def test_a_place_to_run_that_does_not_exist_is_told_in_a_line(tmp_path, capsys):
     assert footprints.main(["--out", str(tmp_path), "--resolution", "2", "--on", "mars"]) == 1
     assert "got 'mars'" in capsys.readouterr().err
+
+
+def test_storms_of_one_number_are_named_before_anything_is_computed(tmp_path, capsys):
+    text = gzip.decompress(ATLANTIC.read_bytes()).decode()
+    begin = text.index("AL041992")
+    andrew = text[begin : text.index("AL051992")]
+    tracks = tmp_path / "tracks.txt"
+    tracks.write_text(andrew + andrew.replace("AL041992", "EP041992"))
+    out = tmp_path / "out"
+    assert footprints.main(["--out", str(out), "--resolution", "2", "--on", "inline", "--tracks", str(tracks)]) == 1
+    assert "has AL041992 and EP041992: both have the number 199204" in capsys.readouterr().err
+
+
+def test_a_run_into_the_folder_of_another_leaves_no_footprints_of_it(tmp_path, monkeypatch):
+    arguments = ["--out", str(tmp_path), "--resolution", "0.5", "--on", "inline"]
+    for name in ("AL112017", "AL041992"):
+        monkeypatch.setattr(footprints, "hurricanes", lambda grid, name=name: [storm(name)])
+        assert footprints.main(arguments) == 0
+    assert set(pq.read_table(tmp_path / "footprints")["event_id"].to_pylist()) == {199204}
 
 
 def test_without_a_compiler_numpy_takes_its_place(tmp_path, capsys, monkeypatch):
