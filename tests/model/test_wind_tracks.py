@@ -1,5 +1,6 @@
 """HURDAT2: what is read, what is filled in, and how rows that are wrong are told."""
 
+import gzip
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,15 @@ def test_famous_storms_are_as_strong_as_the_hurricane_center_says(name, knots, h
     track = storm(name)
     assert np.nanmax(track.vmax_ms) / KNOT_MS == pytest.approx(knots)
     assert np.nanmin(track.pcen_hpa) == hpa
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path):
+    cut, other = tmp_path / "cut.gz", tmp_path / "other.gz"
+    cut.write_bytes(gzip.compress(hurdat().encode())[:-20])
+    other.write_bytes(b"hello")
+    for path in (cut, other):
+        with pytest.raises(ModelError, match=rf"{path.name} is no whole gzip file"):
+            read_hurdat2(path)
 
 
 def test_a_row_becomes_time_place_wind_and_pressure():
