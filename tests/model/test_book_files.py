@@ -348,6 +348,21 @@ def test_events_without_a_rate_are_named(folder):
         read_book(folder)
 
 
+@pytest.mark.parametrize("sample", ["", "x", "1.5"])
+def test_a_loss_of_no_sample_is_named_not_left_out(sample, folder):
+    year_file(folder, SPLT, [(1, 0.5, 7, 3, 1, 1, 1, 30), (2, 0.5, 7, 3, 1, 1, sample, 30)])
+    with pytest.raises(ModelError, match=r"plt\.csv line 3 \(event 7\): SampleId must be a whole number; got"):
+        read_book(folder)
+
+
+def test_a_loss_of_no_sample_type_is_named_not_left_out(folder):
+    (folder / "losses" / "melt.csv").write_text(
+        "EventId,SummaryId,SampleType,EventRate,MeanLoss,SDLoss,MaxLoss\n7,1,1,0.5,80,30,200\n3,1,,0.2,40,10,100\n"
+    )
+    with pytest.raises(ModelError, match=r"melt\.csv line 3 \(event 3\): SampleType must be a whole number; got"):
+        read_book(folder)
+
+
 def test_an_event_with_two_rates_is_named(folder):
     (folder / "events.csv").write_text("EventId,EventRate\n3,0.2\n7,0.5\n3,0.4\n")
     with pytest.raises(ModelError, match=r"events\.csv line 4: event 3 stands there a second time"):
