@@ -173,6 +173,11 @@ def test_marginal_capital_is_not_told_where_other_years_might_be_worse():
     assert np.isnan(allocate(tail, np.arange(1000), everything).marginal)
 
 
+def test_a_tail_of_losses_that_are_no_numbers_is_refused():
+    with pytest.raises(ModelError, match="year 1: annual losses must be finite"):
+        tail_of(np.array([3.0, np.nan, 5.0]), 2.0)
+
+
 def test_a_tail_of_more_years_than_there_are_is_refused():
     with pytest.raises(ModelError, match="return periods of 1 to 10; got 11"):
         tail_of(np.ones(10), 11.0)
