@@ -143,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_book(portfolio, args.write_book)
             sys.stdout.write(f"{len(portfolio.deals)} deals in {args.write_book}\n")
             return 0
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)  # now, lest all that is computed cannot be written
         start = time.perf_counter()
         made = planned(args, portfolio)
         sys.stdout.write(f"{made.plan}\nplanned in {time.perf_counter() - start:.1f} s\n\n")

@@ -166,6 +166,15 @@ def test_wrong_arguments_are_told_in_one_line(capsys):
     assert capsys.readouterr().err == "rollup: 0 to 3 deals can change; got 9\n"
 
 
+def test_an_out_that_is_a_file_is_told_before_anything_runs(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    argv = ["--deals", "2", "--views", "1", "--years", "1000", "--on", "inline", "--out", str(tmp_path / "taken")]
+    assert main(argv) == 1
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    assert told.out == ""
+
+
 def test_one_deal_is_priced_again_and_again(capsys):
     argv = ["--years", "1000", "--calls", "3", "--on", "inline"]
     assert analytics.main(argv) == 0
