@@ -173,6 +173,13 @@ def test_marginal_capital_is_not_told_where_other_years_might_be_worse():
     assert np.isnan(allocate(tail, np.arange(1000), everything).marginal)
 
 
+def test_marginal_capital_counts_with_years_that_a_retrocession_spared():
+    """Without it a year that is not kept may be among the worst; by less than that, none can be."""
+    tail = tail_of(np.arange(1000.0), 1000.0)
+    for spared, known in ((5.0, True), (500.0, False)):
+        assert np.isnan(allocate(tail, np.array([100]), np.array([-spared])).marginal) != known
+
+
 def test_a_tail_of_losses_that_are_no_numbers_is_refused():
     with pytest.raises(ModelError, match="year 1: annual losses must be finite"):
         tail_of(np.array([3.0, np.nan, 5.0]), 2.0)

@@ -48,6 +48,14 @@ def test_a_loss_is_the_damage_of_the_value_where_the_wind_was():
     assert (loss.event_id, loss.exposure) == (7, 110.0)
 
 
+def test_the_losses_of_two_places_spread_as_ratios_correlated_by_a_fifth():
+    """One half is destroyed, +- 0.3 of the most that there can be: 15 of 100, and of two places 0.8 and 0.2 between."""
+    half = np.float64(74.7 * 1.11)
+    one, two = (event_loss(7, np.full((1, n), half), np.full((1, n), 100.0)).sd for n in (1, 2))
+    assert one == pytest.approx(15.0)
+    assert two == pytest.approx(np.sqrt(0.8 * 2 * 15.0**2 + 0.2 * 30.0**2))
+
+
 @pytest.mark.parametrize("value", [np.zeros((2, 2)), np.full((1, 3), -1.0), np.full((1, 3), np.nan)])
 def test_values_that_are_wrong_name_the_event(value):
     with pytest.raises(ModelError, match="event 7: "):

@@ -123,6 +123,16 @@ def test_a_storm_without_any_wind_is_named():
         completed(parse_hurdat2(hurdat(*rows))[0])
 
 
+def test_a_position_between_the_six_hourly_ones_bends_no_track():
+    clock = [(f"2017083{day}", f"{hour:02}00") for day in (0,) for hour in (0, 3, 6, 12, 18)]
+    rows = [f"{day}, {hour},  , TS, {16 + n}.0N,  30.0W,  50, 1000," for n, (day, hour) in enumerate(clock)]
+    rows[1] = rows[1].replace("17.0N", "19.0N")
+    (track,) = parse_hurdat2(hurdat(*rows, head="AL112017, IRMA, 5,\n"))
+    fine = resampled(track, 3.0)
+    assert (np.diff(fine.lat) > 0).all()
+    assert fine.lat[1] < 18
+
+
 def test_resampling_keeps_six_hourly_positions_and_every_intensity():
     track, fine = storm("AL112017"), resampled(storm("AL112017"), 0.25)
     known = np.isin(fine.time, track.time)
