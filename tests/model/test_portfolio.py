@@ -245,3 +245,9 @@ def test_a_book_is_the_same_for_its_seed_and_changes_where_it_is_told():
         BOOK.changed(25)
     with pytest.raises(ModelError, match="at least one deal and one event set"):
         book(0)
+
+
+def test_annual_terms_are_used_up_in_order_of_days_and_on_one_day_of_numbers():
+    number, year, day = np.array([9, 1, 5, 7]), np.array([0, 0, 0, 1], np.int32), np.array([3, 8, 3, 0], np.int16)
+    claims = Claims(number, year, day, np.ones(4)).in_time()
+    assert claims.number.tolist() == [5, 9, 1, 7]

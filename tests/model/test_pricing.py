@@ -188,6 +188,10 @@ def test_priced_deals_make_valid_tables_and_a_summary(price, book):
     text = summary(results, book.fx, top=3)
     assert f"Top 3 of {layers} layers" in text
     assert text.splitlines()[-1].split()[:3] == ["all", "12", str(layers)]
+    pounds = [deal for deal in results if deal.currency == "GBP"]
+    ratio = sum(deal.el for deal in pounds) / sum(deal.premium for deal in pounds)
+    (totals,) = (line.split() for line in text.splitlines() if line.split()[:1] == ["GBP"])
+    assert totals[6] == f"{ratio:.1%}"
 
 
 def test_a_curve_leaves_out_what_too_few_years_cannot_tell(book):
