@@ -14,6 +14,7 @@ import numpy as np
 from model import piwind
 from model.errors import ModelError
 from model.losses import Elt
+from model.portfolio import GRID
 from model.pricing import Deal, check_reach
 from model.rng import Purpose, stream
 from model.simulate import EventSet
@@ -23,6 +24,9 @@ from model.terms import INF, Layer
 PERILS = ("wind", "flood")
 REGIONS = ("Europe", "North America", "Caribbean", "Japan", "Australia", "Asia")
 LINES = ("property", "motor")
+
+FEWEST_STEPS = 1024
+"""Of a portfolio's amounts in what a deal pays for its largest event."""
 
 Group = tuple[str, str, str]
 """Peril, region and line of business."""
@@ -66,8 +70,26 @@ class Book:
         if deal.currency not in self.fx:
             raise ModelError(f"deal {deal.deal_id}: no rate for {deal.currency}; fx has {', '.join(sorted(self.fx))}")
         if deal.subject:
-            largest = sum(share * float(self.loss_sets[n].elt.exposure.max()) for n, share in deal.subject)
-            check_reach(deal, largest * self.fx[deal.currency])
+            check_reach(deal, self._largest(deal))
+
+    def check_units(self, deal: Deal) -> None:
+        """Raise ModelError naming an inward deal that pays so little for an event that the steps in which a portfolio
+        counts (`model.portfolio.GRID`) would tell: its amounts are in millions, most likely."""
+        if deal.covers:
+            return
+        largest = self._largest(deal)
+        paid = (layer.share * min(max(largest - layer.attachment, 0.0), layer.limit) for layer in deal.layers)
+        most = sum(paid) / self.fx[deal.currency]
+        if most * GRID < FEWEST_STEPS:
+            raise ModelError(
+                f"deal {deal.deal_id} pays at most {most:.3g} {self.currency} for an event, and a portfolio counts in"
+                f" 1/{GRID:g} {self.currency}: give amounts in units of the currency, not in thousands or millions"
+            )
+
+    def _largest(self, deal: Deal) -> float:
+        """No loss to an inward deal is larger, in its currency."""
+        largest = sum(share * float(self.loss_sets[n].elt.exposure.max()) for n, share in deal.subject)
+        return largest * self.fx[deal.currency]
 
     def group(self, deal: Deal) -> Group:
         """Where the largest share of an inward deal lies; the first of several."""

@@ -93,12 +93,15 @@ class _Folder:
         if sheet is None:
             raise ModelError(f"{self.folder} has no fx.csv: what one unit of the book's currency is worth in others")
         sheet.require(["cur_from", "cur_to", "roe"])
-        rates, bases = {}, dict[str, str]()
+        rates, bases = dict[str, float](), dict[str, str]()
         for where, row in sheet.rows():
             bases.setdefault(row["cur_from"], where)
             rate = sheets.number(row["roe"])
             if not 0 < rate < float("inf"):
                 raise ModelError(f"{where}: roe must be a finite number > 0; got {row['roe'] or 'nothing'}")
+            same = 1.0 if row["cur_to"] == row["cur_from"] else rates.get(row["cur_to"], rate)
+            if rate != same:
+                raise ModelError(f"{where}: {row['cur_from']} to {row['cur_to']} is {rate:g}, and {same:g} besides")
             rates[row["cur_to"]] = rate
         if len(bases) != 1:
             raise ModelError(f"{sheet.name} must have one cur_from, the currency of the book; got {', '.join(bases)}")
@@ -165,6 +168,10 @@ class _Folder:
             return {}
         events = sheet.ids("EventId")
         rate = sheet.amounts("EventRate", np.arange(events.size), sheet.numbers("EventRate"), "EventId")
+        _, first = np.unique(events, return_index=True)
+        if first.size < events.size:
+            again = int(np.setdiff1d(np.arange(events.size), first)[0])
+            raise ModelError(f"{sheet.where(again)}: event {events[again]} stands there a second time")
         return dict(zip(events.tolist(), rate.tolist(), strict=True))
 
     def _event_sets(

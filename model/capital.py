@@ -38,6 +38,8 @@ def tail_of(annual: Floats, return_period: float) -> Tail:
     """
     if not 1 <= return_period <= annual.size:
         raise ModelError(f"a tail of {annual.size} years has return periods of 1 to {annual.size}; got {return_period}")
+    if not np.isfinite(annual).all():
+        raise ModelError(f"year {int(np.argmin(np.isfinite(annual)))}: annual losses must be finite")
     k = max(int(np.ceil(annual.size / return_period - 1e-9)), 1)
     m = min(POOL * k, annual.size)
     floor = -np.partition(-annual, m - 1)[m - 1]

@@ -96,12 +96,19 @@ def asked(args: argparse.Namespace, grid: Grid) -> tuple[list[Track], int]:
     near = hurricanes(grid, tracks)
     if not near:
         raise ModelError(f"{args.tracks} has {len(tracks)} storms; none is a hurricane that comes near the grid")
+    one = {track.event_id: track for track in near}
+    if again := [track for track in near if one[track.event_id] is not track]:
+        other = one[again[0].event_id]
+        raise ModelError(f"{args.tracks} has {again[0].storm} and {other.storm}: both have the number {other.event_id}")
     years = [track.event_id // 100 for track in tracks]
     return near, args.seasons or max(years) - min(years) + 1
 
 
 def write(out: Path, footprints: Sequence[pa.Table], elt: Elt, about: dict[str, str]) -> None:
-    """The footprints by season, and the event loss table, with `about` in their footers."""
+    """The footprints by season, in place of those of an earlier run, and the event loss table, with `about` in their
+    footers."""
+    for earlier in (out / "footprints").glob("season=*/0.parquet"):
+        earlier.unlink()
     seasons: dict[int, list[pa.Table]] = {}
     for table in footprints:
         if table.num_rows:

@@ -73,7 +73,7 @@ class Yelt:
 
     Year y (0-based; Period y + 1 in tables) owns rows ptr[y]:ptr[y + 1], in order of day, so a year
     without events costs one pointer. ptr i8[Y + 1]; event_id i4[n]; day i2[n] in [0, 365); loss
-    f4[n] or f8[n] >= 0. Raises ModelError naming the row that breaks this.
+    f4[n] or f8[n] >= 0. Raises ModelError naming the row that breaks this; the order of days is left to `from_rows`.
     """
 
     ptr: I8

@@ -55,6 +55,8 @@ def exceedance(losses: Floats, periods: int | None = None, weights: F8 | None = 
     are negative or not finite, or `periods` < the number of losses.
     """
     n = _checked(losses, periods)
+    if weights is not None and not (weights.shape == losses.shape and bool((weights > 0).all())):
+        raise ModelError(f"weights must be > 0, one for each of {losses.size} periods; got {weights}")
     if weights is None:
         loss = np.sort(losses[losses > 0].astype(np.float64))[::-1]
         rank = np.arange(1.0, loss.size + 1)
@@ -196,6 +198,8 @@ def alt(sampled: Annual | None, mean_damage: Annual | None = None, *, summary_id
 
 def value_at_risk(losses: Floats, probability: float) -> float:
     """The actuarial lower quantile: x_(ceil(n q)) of the n losses in ascending order."""
+    if not (0 <= probability <= 1 and losses.size):
+        raise ModelError(f"a quantile is that of a probability in 0..1 of losses; got {probability} of {losses.size}")
     k = max(int(np.ceil(losses.size * probability - 1e-9)), 1)
     return float(np.sort(losses)[k - 1])
 
@@ -233,6 +237,8 @@ def co_tvar(parts: Floats, return_period: float) -> F8:
     ceil(Y / return_period) worst years.
     """
     total = parts.sum(axis=0, dtype=np.float64)
+    if not 1 <= return_period <= total.size or not np.isfinite(total).all():
+        raise ModelError(f"the tail of {total.size} years of finite losses cannot be had at {return_period} years")
     k = max(int(np.ceil(total.size / return_period - 1e-9)), 1)
     worst = np.argpartition(-total, k - 1)[:k]
     return np.asarray(parts[:, worst].mean(axis=1, dtype=np.float64))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from model import sheets
 from model.deal_files import Read, each, reinstatements, whole
 from model.errors import ModelError
-from model.oed import Contract, Scope
+from model.oed import Contract
 from model.pricing import Deal
 from model.sheets import Sheet
 
@@ -24,15 +25,24 @@ def contracts_of(info: Sheet, scope: Sheet) -> Read:
     info.require(["ReinsNumber", "ReinsType", "InuringPriority", "ReinsCurrency"])
     scope.require(["ReinsNumber", "PortNumber"])
     scopes: dict[int, dict[int, float]] = {}
+    wrong: dict[int, str] = {}
     for number, (where, row) in zip(scope.ids("ReinsNumber").tolist(), scope.rows(), strict=True):
-        share = Scope.of({"ReinsNumber": number, "CededPercent": row.get("CededPercent", "")}).CededPercent
-        covered = scopes.setdefault(number, {})
-        covered[whole(where, "PortNumber", row["PortNumber"])] = 1.0 if share is None else share
+        covered, loss_set = scopes.setdefault(number, {}), whole(where, "PortNumber", row["PortNumber"])
+        share = sheets.number(row.get("CededPercent") or 1.0)
+        if not 0 < share <= 1 or covered.setdefault(loss_set, share) != share:
+            given = row.get("CededPercent") or "nothing"
+            wrong[number] = f"{where}: CededPercent must be a fraction in (0, 1], one for a PortNumber; got {given}"
     grouped: dict[int, list[tuple[str, dict[str, str]]]] = {}
     for number, row_at in zip(info.ids("ReinsNumber").tolist(), info.rows(), strict=True):
         grouped.setdefault(number, []).append(row_at)
-    files = _Files(scopes, [c for rows in grouped.values() for c in _readable(rows)])
-    return each(grouped, lambda number, rows: files.deal(number, [_contract(*row) for row in rows]))
+    contracts = list[Contract]()
+    for number, rows in grouped.items():
+        try:
+            contracts += [_contract(*row) for row in rows]
+        except ModelError as e:
+            wrong[number] = str(e)
+    files = _Files(scopes, contracts, wrong)
+    return each(grouped, lambda number, _: files.deal(number))
 
 
 def _contract(where: str, row: Mapping[str, str]) -> Contract:
@@ -43,39 +53,39 @@ def _contract(where: str, row: Mapping[str, str]) -> Contract:
         raise ModelError(f"{where}: {e}") from e
 
 
-def _readable(rows: Sequence[tuple[str, dict[str, str]]]) -> list[Contract]:
-    try:
-        return [_contract(*row) for row in rows]
-    except ModelError:
-        return []  # said where the deal itself is made
-
-
 @dataclass(frozen=True)
 class _Files:
     scopes: Mapping[int, Shares]
     contracts: Sequence[Contract]
+    wrong: Mapping[int, str]
 
-    def deal(self, number: int, own: Sequence[Contract]) -> Deal:
+    def deal(self, number: int) -> Deal:
         """That of one ReinsNumber."""
+        if number in self.wrong:
+            raise ModelError(self.wrong[number])
+        own = [c for c in self.contracts if c.ReinsNumber == number]
         one = {(c.InuringPriority, c.ReinsCurrency) for c in own}
         if len(one) > 1 or not own[0].ReinsCurrency:
             raise ModelError(f"ReinsNumber {number}: all its rows need one InuringPriority and one ReinsCurrency")
         if not self.scopes.get(number):
             raise ModelError(f"ReinsNumber {number} covers no loss set; give ri_scope a row with its PortNumber")
-        shares, inuring = self._inured(number, own[0].InuringPriority)
+        for other in self.wrong:
+            if self.scopes[number].keys() & self.scopes.get(other, {}):
+                raise ModelError(f"ReinsNumber {other} may inure to {number}, and cannot be read")
+        shares, inuring = self._inured(number, own[0])
         layers = tuple(c.as_layer() for c in own)
         subject = tuple(sorted(shares.items()))
         return Deal(number, own[0].ReinsCurrency, subject, layers, tuple(c.as_layer() for c in inuring))
 
-    def _inured(self, number: int, priority: int) -> tuple[dict[int, float], list[Contract]]:
+    def _inured(self, number: int, deal: Contract) -> tuple[dict[int, float], list[Contract]]:
         """What contracts of lower priorities leave: shares of loss sets, and those that come off event by event.
 
         Quota shares without limits lower the shares, whatever else they cover; others must cover the same loss sets,
-        in one priority, and nothing may come between them and the deal.
+        in one priority and in the currency of the deal, and nothing may come between them and it.
         """
         own, inuring = self.scopes[number], list[Contract]()
         shares = dict(own)
-        before = [c for c in self.contracts if c.InuringPriority < priority]
+        before = [c for c in self.contracts if c.InuringPriority < deal.InuringPriority]
         for level in sorted({c.InuringPriority for c in before}):
             stage = [
                 c for c in before if c.InuringPriority == level and own.keys() & self.scopes.get(c.ReinsNumber, {})
@@ -88,6 +98,11 @@ class _Files:
                         self.scopes[c.ReinsNumber].get(n, 0.0) * c.CededPercent * c.PlacedPercent for c in stage
                     )
             elif not inuring and all(self.scopes[c.ReinsNumber] == own for c in stage):
+                if other := {c.ReinsCurrency for c in stage} - {deal.ReinsCurrency}:
+                    raise ModelError(
+                        f"ReinsNumber {stage[0].ReinsNumber} of InuringPriority {level} inures to {number}: its"
+                        f" ReinsCurrency is {other.pop() or 'empty'}, and must be {deal.ReinsCurrency} as well"
+                    )
                 inuring = stage
             else:
                 names = ", ".join(str(c.ReinsNumber) for c in stage)

@@ -176,7 +176,7 @@ class _Table:
     def _moments(self, rows: I8) -> Losses:
         """Those of samples (SampleType 2) where there are some, else of the analytical kind."""
         if self.sheet.has("SampleType"):
-            kind = self.column("SampleType")[rows]
+            kind = self._whole("SampleType", rows)
             rows = rows[kind == (2 if (kind == 2).any() else 1)]
             if not rows.size:
                 raise ModelError(f"{self.sheet.name} has no row of SampleType 1 or 2 for it")
@@ -189,6 +189,18 @@ class _Table:
         mean, sd, most = (self.amounts(name, rows) for name in ("MeanLoss", "SDLoss", cap))
         return self._told(rows, mean, sd, most)
 
+    def _whole(self, name: str, rows: I8) -> F8:
+        """A column of whole numbers, which may be below 0, in these rows. Raises ModelError naming one that is none."""
+        found = self.column(name)[rows]
+        ok = found == np.floor(found)
+        if not ok.all():
+            row = int(rows[int(np.argmin(ok))])
+            raise ModelError(
+                f"{self.sheet.where(row)} (event {self.event[row]}): {name} must be a whole number; got"
+                f" {self.sheet.cell(name, row)}"
+            )
+        return found
+
     def _repeated(self, rows: I8, start: I8) -> None:
         again = rows[np.setdiff1d(np.arange(rows.size), start)[0]]
         raise ModelError(
@@ -197,7 +209,10 @@ class _Table:
 
     def _samples(self, rows: I8) -> Losses:
         """SampleId from 1 on, a missing one being a loss of 0; of mean damage (-1) where there are no others."""
-        sample = self.column("SampleId") if self.sheet.has("SampleId") else np.ones(self.event.size)
+        sample = np.ones(self.event.size)
+        if self.sheet.has("SampleId"):
+            sample = self.column("SampleId")
+            self._whole("SampleId", rows)
         n = max(int(np.nanmax(sample)), 1)
         chosen = rows[sample[rows] > 0]
         rows = chosen if chosen.size else rows[sample[rows] == -1]

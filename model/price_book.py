@@ -70,6 +70,7 @@ def price_files(
     for deal in book.deals:
         try:
             book.check(deal)
+            report.summary_id(deal.deal_id, len(deal.layers))
         except ModelError as error:
             if errors == "raise":
                 raise
@@ -87,6 +88,7 @@ def price_files(
             prices.append(price)
         else:
             failed[deal.deal_id] = str(price)
+    prices.sort(key=lambda price: price.deal_id)
     if not prices:
         raise ModelError("; ".join(["there is no inward deal to price", *failed.values()]))
     return book, (prices, failed), run

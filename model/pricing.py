@@ -62,8 +62,9 @@ class Loads:
     expense: float = 0.05
 
     def __post_init__(self) -> None:
-        if min(self.risk, self.brokerage, self.expense) < 0 or not self.brokerage + self.expense < 1:
-            raise ModelError(f"loads must be >= 0, brokerage and expense together below 1; got {self}")
+        loads = (self.risk, self.brokerage, self.expense)
+        if not all(0 <= load < np.inf for load in loads) or not self.brokerage + self.expense < 1:
+            raise ModelError(f"loads must be finite and >= 0, brokerage and expense together below 1; got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,11 +227,13 @@ def check_reach(deal: Deal, largest: float) -> None:
 
 
 def rate_of(deal: Deal, fx: Mapping[str, float] | None) -> float:
-    """What one unit of the loss sets' currency is in that of `deal`. Raises ModelError naming an unknown currency."""
+    """What one unit of the loss sets' currency is in that of `deal`. Raises ModelError naming one without a rate."""
     if fx is None:
         return 1.0
     if deal.currency not in fx:
         raise ModelError(f"deal {deal.deal_id}: no rate for {deal.currency}; fx has {', '.join(sorted(fx))}")
+    if not 0 < fx[deal.currency] < np.inf:
+        raise ModelError(f"deal {deal.deal_id}: the rate for {deal.currency} must be > 0; got {fx[deal.currency]}")
     return fx[deal.currency]
 
 

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from model.errors import ModelError
 from model.metrics import STANDARD_RETURN_PERIODS
 from model.pricing import DealResult, LayerResult
 from model.tables import SCHEMAS
 
 _MAX_LAYERS = 16
+_INT32 = 2**31
 
 _COLUMNS: Mapping[str, str] = {
     "Limit": "limit",
@@ -38,6 +40,20 @@ def priced_layers(results: Iterable[DealResult]) -> list[Priced]:
     return [(deal, k, layer) for deal in results for k, layer in enumerate(deal.layers, 1)]
 
 
+def summary_id(deal_id: int, layer: int) -> int:
+    """What a layer (from 1) is called in a table of curves: 16 deal + layer.
+
+    Raises ModelError naming the deal if that is no id, or that of a layer of another deal.
+    """
+    number = _MAX_LAYERS * deal_id + layer
+    if layer > _MAX_LAYERS or number >= _INT32:
+        raise ModelError(
+            f"deal {deal_id}, layer {layer}: in the table of curves a layer is called {_MAX_LAYERS} DealId + layer, so"
+            f" a deal has at most {_MAX_LAYERS} layers, and an id below {_INT32 // _MAX_LAYERS - 1:,}"
+        )
+    return number
+
+
 def deals_table(results: Iterable[DealResult]) -> pa.Table:
     """One row per layer, as kind "deals" of `model.tables`; amounts in the row's Currency."""
     rows = priced_layers(results)
@@ -56,7 +72,7 @@ def ep_table(results: Iterable[DealResult]) -> pa.Table:
     Return periods longer than the simulation are left out.
     """
     rows = priced_layers(results)
-    summary = np.array([_MAX_LAYERS * deal.deal_id + k for deal, k, _ in rows], dtype=np.int32)
+    summary = np.array([summary_id(deal.deal_id, k) for deal, k, _ in rows], dtype=np.int32)
     years = np.array(STANDARD_RETURN_PERIODS[::-1], dtype=np.float32)
     curves = np.array([(x.oep, x.oep_tail, x.aep, x.aep_tail) for _, _, x in rows], dtype=np.float32)
     loss = curves.reshape(len(rows), 4, years.size)[:, :, ::-1].ravel()

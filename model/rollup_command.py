@@ -122,21 +122,16 @@ def told(ended: Any, seconds: float) -> str:
     """Stage by stage: what ran, what was found, and how long it took."""
     rows = [("stage", "tasks", "found", "ran", "calls", "seconds in tasks")]
     stages: Mapping[str, Any] = ended.report()
+    found = 0
     for name, stage in stages.items():
-        ran = stage["done"] + stage["failed"] - stage["cached"]
-        rows.append(
-            (
-                name,
-                f"{stage['total']:,}",
-                f"{stage['cached']:,}",
-                f"{ran:,}",
-                str(stage["calls"]),
-                f"{stage['run_s']:.2f}",
-            )
-        )
-    total = [sum(stage[key] for stage in stages.values()) for key in ("total", "cached")]
-    text = rollup_report.aligned(rows)
-    return f"{text}\n\n{total[1]:,} of {total[0]:,} tasks were found in the store; {seconds:.1f} s\n"
+        over = stage["done"] + stage["failed"]
+        # Without a call nothing ran: an earlier run of that name had these results.
+        ran = over - stage["cached"] if stage["calls"] else stage["failed"]
+        found += over - ran
+        total, earlier, now = (f"{n:,}" for n in (stage["total"], over - ran, ran))
+        rows.append((name, total, earlier, now, str(stage["calls"]), f"{stage['run_s']:.2f}"))
+    text, tasks = rollup_report.aligned(rows), sum(stage["total"] for stage in stages.values())
+    return f"{text}\n\n{found:,} of {tasks:,} tasks were found in the store; {seconds:.1f} s\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_book(portfolio, args.write_book)
             sys.stdout.write(f"{len(portfolio.deals)} deals in {args.write_book}\n")
             return 0
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)  # now, lest all that is computed cannot be written
         start = time.perf_counter()
         made = planned(args, portfolio)
         sys.stdout.write(f"{made.plan}\nplanned in {time.perf_counter() - start:.1f} s\n\n")

@@ -93,10 +93,14 @@ class _Planner:
         """The deals that the book can price, each behind those that it covers."""
         if self.errors == "raise":
             for deal in self.book.deals:
-                self.book.check(deal)
+                self._check(deal)
             return in_order(self.book.deals)
-        kept, self.refused = sound_in_order(self.book.deals, self.book.check, self.book.refused)
+        kept, self.refused = sound_in_order(self.book.deals, self._check, self.book.refused)
         return kept
+
+    def _check(self, deal: Deal) -> None:
+        self.book.check(deal)
+        self.book.check_units(deal)
 
     def planned(self) -> Rollup:
         # Those of a group stand together, as they read the same losses and are added up together.

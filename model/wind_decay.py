@@ -20,6 +20,7 @@ from model.wind_tracks import GAP_H, KNOT_MS, Track, interpolated, resampled
 Decay = Literal["missing", "always", "never"]
 DECAYS: tuple[Decay, ...] = ("missing", "always", "never")
 DECAY_KEPT, DECAY_FLOOR_MS, DECAY_PER_H = 0.9, 26.7 * KNOT_MS, 0.095
+"""Reduction at the coast, background wind and rate (Kaplan & DeMaria 1995, JAM 34, 2499)."""
 
 
 def decay(landfall_ms: float | F8, hours: float | F8) -> F8:

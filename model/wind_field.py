@@ -34,8 +34,6 @@ LAND_GUST = 1.49
 LAND_MEAN = 0.8
 """1-minute wind over land, of that at sea (Knaff et al. 2011, as the R package stormwindmodel has it)."""
 
-"""Of Kaplan & DeMaria 1995 (JAM 34, 2499): reduction at the coast, background wind, rate."""
-
 Steps = int | I8
 Profile = Callable[[F8, Steps], F8]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -91,6 +92,8 @@ def read_hurdat2(source: str | Path) -> list[Track]:
         text = (gzip.decompress(body) if path.suffix == ".gz" else body).decode()
     except UnicodeDecodeError as error:
         raise ModelError(f"{path} is no text: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ModelError(f"{path} is no whole gzip file: {error}") from error
     return parse_hurdat2(text)
 
 

@@ -175,7 +175,7 @@ program wind
   use, intrinsic :: iso_fortran_env, only: error_unit, int32
   use profiles
   implicit none
-  character(len=4096) :: track_file, field_file, word
+  character(len=4096) :: track_file, field_file, word, line
   character(len=16) :: name
   real(dp) :: south, west, step
   real(dp), allocatable :: nodes(:, :)
@@ -211,14 +211,17 @@ program wind
   if (status /= 0 .or. count < 1) call fail(4, "line 3 must be the number of nodes, at least 1")
   allocate (nodes(7, count), field(columns, rows))
   do at = 1, count
-    read (unit, *, iostat=status) nodes(:, at)
     write (word, "(i0)") at
+    read (unit, "(a)", iostat=status) line  ! by line: a short one shall not go on in the next
+    if (status == 0) read (line, *, iostat=status) nodes(:, at)
     if (status /= 0) call fail(4, "node " // trim(word) // " must be seven numbers: hours lat lon vmax pcen penv rmax")
-    if (any(nodes(:, at) /= nodes(:, at))) call fail(4, "node " // trim(word) // " has a missing value")
+    if (.not. all(abs(nodes(:, at)) <= huge(1.0_sp))) call fail(4, "node " // trim(word) // " has a missing value")
     if (at > 1) then
       if (nodes(1, at) <= nodes(1, at - 1)) call fail(4, "node " // trim(word) // " is not later than the one before")
     end if
   end do
+  read (unit, "(a)", iostat=status) line
+  if (status == 0 .and. len_trim(line) > 0) call fail(4, "there are more nodes than line 3 announces")
   close (unit)
 
   do turn = 1, repeat

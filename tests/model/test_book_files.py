@@ -115,6 +115,23 @@ def test_prices_by_themselves_and_in_the_rollup_agree(command, folder, tmp_path)
         assert el[deal.deal_id] == pytest.approx(price_of(deal, book=read, years=1000, views=2, seed=1).el, rel=1e-3)
 
 
+def test_deals_are_priced_in_any_order_of_their_rows(folder, tmp_path):
+    _, one, more, two, *_ = DEALS.splitlines(keepends=True)
+    (folder / "deals.csv").write_text("".join([DEALS.splitlines(keepends=True)[0], two, one, more]))
+    given = ["--book", str(folder), "--years", "1000", "--views", "1", "--on", "inline", "--out", str(tmp_path / "out")]
+    assert price_book.main(given) == 0
+    assert pq.read_table(tmp_path / "out" / "deals.parquet")["DealId"].to_pylist() == [1, 2]
+
+
+def test_a_deal_whose_id_leaves_no_room_for_its_layers_is_named_before_anything_is_priced(folder, tmp_path, capsys):
+    edit(folder, "deals", "2,XL", "900000000,XL")
+    given = ["--book", str(folder), "--years", "1000", "--views", "1", "--on", "inline", "--out", str(tmp_path / "out")]
+    assert price_book.main(given) == 1
+    assert "deal 900000000, layer 1: in the table of curves" in capsys.readouterr().err
+    assert price_book.main([*given, "--errors", "return"]) == 0
+    assert "left out: deal 900000000, layer 1" in capsys.readouterr().out
+
+
 def test_analytics_prices_a_deal_of_ones_own(folder, capsys):
     argv = ["--book", str(folder), "--years", "1000", "--calls", "2", "--on", "inline"]
     assert analytics.main([*argv, "--deal", "2"]) == 0
@@ -165,6 +182,8 @@ WRONG = [
     ("deals", "1;2,1", "1;8,1", "deal 3 covers deal 8, which is not in the portfolio"),
     ("deals", "Share", "Part", "deals.csv lacks the columns ['Share']"),
     ("deals", "2,XL", "two,XL", "deals.csv line 4: DealId must be a whole number >= 0; got two"),
+    ("fx", "1.25\n", "1.25\nGBP,USD,1.5\n", "fx.csv line 3: GBP to USD is 1.5, and 1.25 besides"),
+    ("fx", "1.25\n", "1.25\nGBP,GBP,1.5\n", "fx.csv line 3: GBP to GBP is 1.5, and 1 besides"),
     ("fx", "1.25", "0", "fx.csv line 2: roe must be a finite number > 0; got 0"),
 ]
 
@@ -177,6 +196,17 @@ def test_what_is_wrong_in_a_file_is_told_in_one_line(name, old, new, said, folde
     assert said in told
     assert told.startswith("rollup: ")
     assert told.count("\n") == 1
+
+
+def test_amounts_too_small_for_the_steps_of_a_portfolio_are_refused_not_rounded_away(folder, capsys):
+    """As of a book in millions, whose small losses would round to nothing."""
+    edit(folder, "deals", "1,60,20", "0.05,60,20")
+    edit(folder, "deals", "1:0.5;2", "1:0.5")
+    assert rolled(folder) == 1
+    told = "deal 2 pays at most 2.4 GBP for an event, and a portfolio counts in 1/64 GBP: give amounts in units"
+    assert told in capsys.readouterr().err
+    assert rolled(folder, "--errors", "return") == 0
+    assert "left out: deal 2 pays at most" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [price_book.main, main])
@@ -318,6 +348,27 @@ def test_events_without_a_rate_are_named(folder):
         read_book(folder)
 
 
+@pytest.mark.parametrize("sample", ["", "x", "1.5"])
+def test_a_loss_of_no_sample_is_named_not_left_out(sample, folder):
+    year_file(folder, SPLT, [(1, 0.5, 7, 3, 1, 1, 1, 30), (2, 0.5, 7, 3, 1, 1, sample, 30)])
+    with pytest.raises(ModelError, match=r"plt\.csv line 3 \(event 7\): SampleId must be a whole number; got"):
+        read_book(folder)
+
+
+def test_a_loss_of_no_sample_type_is_named_not_left_out(folder):
+    (folder / "losses" / "melt.csv").write_text(
+        "EventId,SummaryId,SampleType,EventRate,MeanLoss,SDLoss,MaxLoss\n7,1,1,0.5,80,30,200\n3,1,,0.2,40,10,100\n"
+    )
+    with pytest.raises(ModelError, match=r"melt\.csv line 3 \(event 3\): SampleType must be a whole number; got"):
+        read_book(folder)
+
+
+def test_an_event_with_two_rates_is_named(folder):
+    (folder / "events.csv").write_text("EventId,EventRate\n3,0.2\n7,0.5\n3,0.4\n")
+    with pytest.raises(ModelError, match=r"events\.csv line 4: event 3 stands there a second time"):
+        read_book(folder)
+
+
 COLUMNS = "ReinsNumber,ReinsLayerNumber,ReinsType,InuringPriority,ReinsCurrency,CededPercent,OccLimit,OccAttachment"
 INFO = f"""{COLUMNS},PlacedPercent
 1,1,QS,1,GBP,0.2,,,1
@@ -348,6 +399,35 @@ def test_an_oed_layer_that_inures_comes_off_event_by_event(oed):
     cat = read_book(oed).deals[1]
     paid = apply(Programme((cat.inuring, cat.layers)), Yelt.from_years([[100.0]]))
     assert paid.layer_loss[1:, 0].tolist() == [25.0, 10.0]  # of the 70 that are left
+
+
+def test_a_contract_that_inures_in_another_currency_is_refused(oed, capsys):
+    """Its limit would be taken for one of the deal's currency."""
+    (oed / "ri_scope.csv").write_text("ReinsNumber,PortNumber\n1,1\n2,1\n")
+    edit(oed, "ri_info", "1,1,QS,1,GBP,0.2,,", "1,1,CXL,1,USD,1,30,0")
+    assert rolled(oed) == 1
+    assert "deal 2: ReinsNumber 1 of InuringPriority 1 inures to 2: its ReinsCurrency is USD, and must be GBP" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_deal_is_not_priced_without_what_inures_to_it(oed, capsys):
+    edit(oed, "ri_info", "QS", "XX")
+    (oed / "ri_info.csv").write_text((oed / "ri_info.csv").read_text() + "3,1,CXL,2,GBP,1,50,10,1\n")
+    (oed / "ri_scope.csv").write_text("ReinsNumber,PortNumber\n1,1\n2,1\n3,2\n")
+    assert rolled(oed, "--errors", "return") == 0
+    out = capsys.readouterr().out
+    assert "left out: deal 1: ri_info.csv line 2" in out
+    assert "left out: deal 2: ReinsNumber 1 may inure to 2, and cannot be read" in out
+    assert "left out: deal 3" not in out
+
+
+@pytest.mark.parametrize("rows", ["1,1,1\n1,1,much\n", "1,1,0.5\n1,1,0.4\n", "1,1,1\n1,1,-1\n"])
+def test_a_share_that_is_none_or_there_twice_is_named(rows, oed):
+    (oed / "ri_scope.csv").write_text(f"ReinsNumber,PortNumber,CededPercent\n{rows}2,2,\n")
+    with pytest.raises(ModelError, match=r"deal 1: ri_scope\.csv line 3: CededPercent must be a fraction in \(0, 1\]"):
+        read_book(oed)
+    assert [deal.deal_id for deal in read_book(oed, errors="return").deals] == [2]
 
 
 OED_WRONG = [

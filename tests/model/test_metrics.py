@@ -193,3 +193,25 @@ def test_a_bad_row_of_a_period_loss_table_is_named():
 def test_return_periods_below_a_year_are_refused():
     with pytest.raises(ModelError, match="years >= 1"):
         at_return_periods(np.ones(3), [0.5])
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda: exceedance(np.array([1.0, 2.0, 3.0]), weights=np.array([0.5, 0.5])),
+            "weights must be > 0, one for each",
+        ),
+        (
+            lambda: exceedance(np.array([1.0, 2.0]), weights=np.array([0.5, np.nan])),
+            "weights must be > 0, one for each",
+        ),
+        (lambda: value_at_risk(np.array([1.0, 2.0]), 2.0), "a probability in 0..1"),
+        (lambda: value_at_risk(np.array([]), 0.5), "got 0.5 of 0"),
+        (lambda: co_tvar(np.ones((2, 10)), 0.1), "the tail of 10 years"),
+        (lambda: co_tvar(np.array([[1.0, np.nan]]), 2.0), "finite losses"),
+    ],
+)
+def test_what_has_no_answer_is_refused(ask, message):
+    with pytest.raises(ModelError, match=message):
+        ask()

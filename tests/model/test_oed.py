@@ -122,3 +122,11 @@ def test_what_covers_nothing_or_has_no_losses_is_refused():
         Contract.of({"ReinsNumber": 1})
     with pytest.raises(ModelError, match="a PR by risk is no layer"):
         Contract(ReinsNumber=1, ReinsType="PR").as_layer()
+
+
+def test_the_aggregate_terms_of_a_share_are_those_of_what_is_ceded():
+    """Of 100 a half is ceded: 50, less 20, and of these 30 at most 25."""
+    cover = Contract(ReinsNumber=1, ReinsType="AXL", CededPercent=0.5, AggAttachment=20.0, AggLimit=25.0)
+    assert apply(programme([cover]), Yelt.from_years([[60.0, 40.0]])).layer_loss.tolist() == [[25.0]]
+    cover = Contract(ReinsNumber=1, ReinsType="AXL", CededPercent=0.5, AggAttachment=20.0, AggLimit=99.0)
+    assert apply(programme([cover]), Yelt.from_years([[60.0, 40.0]])).layer_loss.tolist() == [[30.0]]

@@ -173,6 +173,18 @@ def test_marginal_capital_is_not_told_where_other_years_might_be_worse():
     assert np.isnan(allocate(tail, np.arange(1000), everything).marginal)
 
 
+def test_marginal_capital_counts_with_years_that_a_retrocession_spared():
+    """Without it a year that is not kept may be among the worst; by less than that, none can be."""
+    tail = tail_of(np.arange(1000.0), 1000.0)
+    for spared, known in ((5.0, True), (500.0, False)):
+        assert np.isnan(allocate(tail, np.array([100]), np.array([-spared])).marginal) != known
+
+
+def test_a_tail_of_losses_that_are_no_numbers_is_refused():
+    with pytest.raises(ModelError, match="year 1: annual losses must be finite"):
+        tail_of(np.array([3.0, np.nan, 5.0]), 2.0)
+
+
 def test_a_tail_of_more_years_than_there_are_is_refused():
     with pytest.raises(ModelError, match="return periods of 1 to 10; got 11"):
         tail_of(np.ones(10), 11.0)
@@ -233,3 +245,9 @@ def test_a_book_is_the_same_for_its_seed_and_changes_where_it_is_told():
         BOOK.changed(25)
     with pytest.raises(ModelError, match="at least one deal and one event set"):
         book(0)
+
+
+def test_annual_terms_are_used_up_in_order_of_days_and_on_one_day_of_numbers():
+    number, year, day = np.array([9, 1, 5, 7]), np.array([0, 0, 0, 1], np.int32), np.array([3, 8, 3, 0], np.int16)
+    claims = Claims(number, year, day, np.ones(4)).in_time()
+    assert claims.number.tolist() == [5, 9, 1, 7]

@@ -188,6 +188,10 @@ def test_priced_deals_make_valid_tables_and_a_summary(price, book):
     text = summary(results, book.fx, top=3)
     assert f"Top 3 of {layers} layers" in text
     assert text.splitlines()[-1].split()[:3] == ["all", "12", str(layers)]
+    pounds = [deal for deal in results if deal.currency == "GBP"]
+    ratio = sum(deal.el for deal in pounds) / sum(deal.premium for deal in pounds)
+    (totals,) = (line.split() for line in text.splitlines() if line.split()[:1] == ["GBP"])
+    assert totals[6] == f"{ratio:.1%}"
 
 
 def test_a_curve_leaves_out_what_too_few_years_cannot_tell(book):
@@ -199,3 +203,14 @@ def test_results_hold_plain_numbers_only(price, book):
     result = price(book.deals[2])
     for part in (result, *result.layers):
         assert {type(getattr(part, f.name)) for f in fields(part)} <= {int, float, str, tuple}
+
+
+@pytest.mark.parametrize("rate", [math.nan, 0.0, -1.25, math.inf])
+def test_a_rate_of_exchange_that_is_none_is_named(rate):
+    with pytest.raises(ModelError, match="deal 17: the rate for GBP must be > 0; got"):
+        price_deal(deal(), loss_sets=one_event(0.5), fx={"GBP": rate}, years=100)
+
+
+def test_a_load_that_is_no_number_is_refused():
+    with pytest.raises(ModelError, match="loads must be finite and >= 0"):
+        Loads(risk=math.nan)

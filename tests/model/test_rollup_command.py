@@ -152,9 +152,27 @@ def test_the_command_prints_writes_and_finds_again(tmp_path, capsys):
     assert f"{total} of {total} tasks were found in the store" in capsys.readouterr().out
 
 
+def test_a_run_of_the_same_name_finds_all_that_it_did_before(tmp_path, capsys):
+    argv = ["--deals", "3", "--views", "1", "--years", "1000", "--on", "inline", "--store", str(tmp_path / "store")]
+    assert main([*argv, "--name", "mine"]) == 0
+    capsys.readouterr()
+    assert main([*argv, "--name", "mine"]) == 0
+    total = len(rollup(book(3, 1, event_sets=12), Options(years=1000, views=1)).plan)
+    assert f"{total} of {total} tasks were found in the store" in capsys.readouterr().out
+
+
 def test_wrong_arguments_are_told_in_one_line(capsys):
     assert main(["--deals", "3", "--change", "9"]) == 1
     assert capsys.readouterr().err == "rollup: 0 to 3 deals can change; got 9\n"
+
+
+def test_an_out_that_is_a_file_is_told_before_anything_runs(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    argv = ["--deals", "2", "--views", "1", "--years", "1000", "--on", "inline", "--out", str(tmp_path / "taken")]
+    assert main(argv) == 1
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    assert told.out == ""
 
 
 def test_one_deal_is_priced_again_and_again(capsys):

@@ -256,6 +256,16 @@ def test_a_storm_decays_over_land_and_no_sooner():
     assert (weaker.pcen_hpa[crossing] > 930).all()
 
 
+def test_the_pressure_drop_over_land_goes_with_the_square_of_the_wind():
+    track = resampled(storm("AL041992"), 1.0)
+    full = replace(track, vmax_ms=np.full(track.time.size, 70.0), pcen_hpa=np.full(track.time.size, 930.0))
+    weaker = decayed(full)
+    over = weaker.vmax_ms < 70
+    assert over.any()
+    drop = (weaker.penv_hpa - weaker.pcen_hpa) / (full.penv_hpa - 930.0)
+    assert drop == pytest.approx((weaker.vmax_ms / 70) ** 2)
+
+
 def test_a_best_track_is_not_decayed_a_second_time():
     track = storm("AL041992")
     assert np.array_equal(prepared(track).vmax_ms, resampled(track).vmax_ms)

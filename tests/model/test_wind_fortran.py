@@ -76,6 +76,9 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
         (b"H08\n1 2 .1 3 3\n2\n1 2 3 4 5 6 7\n", 4, "node 2 must be seven numbers"),
         (b"H08\n1 2 .1 3 3\n1\n1 2 3 nan 5 6 7\n", 4, "node 1 has a missing value"),
         (b"H08\n1 2 .1 3 3\n2\n1 2 3 4 5 6 7\n1 2 3 4 5 6 7\n", 4, "node 2 is not later"),
+        (b"H08\n1 2 .1 3 3\n2\n1 2 3 4 5 6\n2 2 3 4 5 6 7\n", 4, "node 1 must be seven numbers"),
+        (b"H08\n1 2 .1 3 3\n1\n1 2 3 inf 5 6 7\n", 4, "node 1 has a missing value"),
+        (b"H08\n1 2 .1 3 3\n1\n1 2 3 4 5 6 7\n2 2 3 4 5 6 7\n", 4, "there are more nodes than line 3 announces"),
     ],
 )  # fmt: skip
 def test_what_it_cannot_read_is_in_the_error_of_the_task(program, track, code, message):

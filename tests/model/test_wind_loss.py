@@ -1,5 +1,7 @@
 """From gusts to an event loss table that the reinsurance half takes, and the command that makes it all."""
 
+import gzip
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,7 @@ from model.wind_field import footprint, gust_factor
 from model.wind_fortran import compiler
 from model.wind_grid import EAST_COAST, Grid, land_on
 from model.wind_loss import EventLoss, damage, event_loss, footprint_table, gusts_of, insured_values, loss_table
-from model.wind_tracks import storm
+from model.wind_tracks import ATLANTIC, storm
 
 GRID = Grid.between(24, 28, -84, -79, 0.1)
 
@@ -44,6 +46,14 @@ def test_a_loss_is_the_damage_of_the_value_where_the_wind_was():
     loss = event_loss(7, gust, np.array([[100.0, 1000.0, 10.0]]))
     assert loss.mean == pytest.approx(50.0, rel=1e-3)
     assert (loss.event_id, loss.exposure) == (7, 110.0)
+
+
+def test_the_losses_of_two_places_spread_as_ratios_correlated_by_a_fifth():
+    """One half is destroyed, +- 0.3 of the most that there can be: 15 of 100, and of two places 0.8 and 0.2 between."""
+    half = np.float64(74.7 * 1.11)
+    one, two = (event_loss(7, np.full((1, n), half), np.full((1, n), 100.0)).sd for n in (1, 2))
+    assert one == pytest.approx(15.0)
+    assert two == pytest.approx(np.sqrt(0.8 * 2 * 15.0**2 + 0.2 * 30.0**2))
 
 
 @pytest.mark.parametrize("value", [np.zeros((2, 2)), np.full((1, 3), -1.0), np.full((1, 3), np.nan)])
@@ -123,6 +133,25 @@ def test_a_wrong_argument_is_told_in_a_line(arguments, capsys, tmp_path):
 def test_a_place_to_run_that_does_not_exist_is_told_in_a_line(tmp_path, capsys):
     assert footprints.main(["--out", str(tmp_path), "--resolution", "2", "--on", "mars"]) == 1
     assert "got 'mars'" in capsys.readouterr().err
+
+
+def test_storms_of_one_number_are_named_before_anything_is_computed(tmp_path, capsys):
+    text = gzip.decompress(ATLANTIC.read_bytes()).decode()
+    begin = text.index("AL041992")
+    andrew = text[begin : text.index("AL051992")]
+    tracks = tmp_path / "tracks.txt"
+    tracks.write_text(andrew + andrew.replace("AL041992", "EP041992"))
+    out = tmp_path / "out"
+    assert footprints.main(["--out", str(out), "--resolution", "2", "--on", "inline", "--tracks", str(tracks)]) == 1
+    assert "has AL041992 and EP041992: both have the number 199204" in capsys.readouterr().err
+
+
+def test_a_run_into_the_folder_of_another_leaves_no_footprints_of_it(tmp_path, monkeypatch):
+    arguments = ["--out", str(tmp_path), "--resolution", "0.5", "--on", "inline"]
+    for name in ("AL112017", "AL041992"):
+        monkeypatch.setattr(footprints, "hurricanes", lambda grid, name=name: [storm(name)])
+        assert footprints.main(arguments) == 0
+    assert set(pq.read_table(tmp_path / "footprints")["event_id"].to_pylist()) == {199204}
 
 
 def test_without_a_compiler_numpy_takes_its_place(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """HURDAT2: what is read, what is filled in, and how rows that are wrong are told."""
 
+import gzip
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,15 @@ def test_famous_storms_are_as_strong_as_the_hurricane_center_says(name, knots, h
     track = storm(name)
     assert np.nanmax(track.vmax_ms) / KNOT_MS == pytest.approx(knots)
     assert np.nanmin(track.pcen_hpa) == hpa
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path):
+    cut, other = tmp_path / "cut.gz", tmp_path / "other.gz"
+    cut.write_bytes(gzip.compress(hurdat().encode())[:-20])
+    other.write_bytes(b"hello")
+    for path in (cut, other):
+        with pytest.raises(ModelError, match=rf"{path.name} is no whole gzip file"):
+            read_hurdat2(path)
 
 
 def test_a_row_becomes_time_place_wind_and_pressure():
@@ -111,6 +121,16 @@ def test_a_storm_without_any_wind_is_named():
     rows = [row.replace("  30, 1008", " -99, 1008").replace(" 100,  960", " -99,  960") for row in ROWS]
     with pytest.raises(ModelError, match=r"AL112017 \(IRMA\): no row has a wind speed"):
         completed(parse_hurdat2(hurdat(*rows))[0])
+
+
+def test_a_position_between_the_six_hourly_ones_bends_no_track():
+    clock = [(f"2017083{day}", f"{hour:02}00") for day in (0,) for hour in (0, 3, 6, 12, 18)]
+    rows = [f"{day}, {hour},  , TS, {16 + n}.0N,  30.0W,  50, 1000," for n, (day, hour) in enumerate(clock)]
+    rows[1] = rows[1].replace("17.0N", "19.0N")
+    (track,) = parse_hurdat2(hurdat(*rows, head="AL112017, IRMA, 5,\n"))
+    fine = resampled(track, 3.0)
+    assert (np.diff(fine.lat) > 0).all()
+    assert fine.lat[1] < 18
 
 
 def test_resampling_keeps_six_hourly_positions_and_every_intensity():
