@@ -85,16 +85,24 @@ def read_configuration(service: Service, function: str) -> Configuration:
         why = said.get("StateReason", "")
         raise DeployError(f"the function {function!r} is {said['State']}: {why}; run `{deploy}`")
     packages = dict(one.split("=", 1) for one in variables.get("FNMAP_PACKAGES", "").split() if "=" in one)
+    try:
+        secret = bytes.fromhex(variables["FNMAP_SECRET"])
+        sizes = tuple(int(times) for times in variables.get("FNMAP_SIZES", "1").split())
+    except ValueError:
+        raise DeployError(
+            f"the variables of the function {function!r} were changed by others (FNMAP_SECRET is not hexadecimal, or"
+            f" FNMAP_SIZES not numbers): run `{deploy}`"
+        ) from None  # what is wrong may be half a secret
     return Configuration(
         function,
-        bytes.fromhex(variables["FNMAP_SECRET"]),
+        secret,
         variables["FNMAP_STORE"],
         said["Runtime"].removeprefix("python"),
         int(said["MemorySize"]),
         float(said["Timeout"]),
         packages,
         variables.get("FNMAP_CODE", ""),
-        tuple(int(times) for times in variables.get("FNMAP_SIZES", "1").split()),
+        sizes,
     )
 
 

@@ -128,6 +128,13 @@ def test_a_function_that_is_not_ours(answering):
     assert "not one of fnmap's" in refused()
 
 
+@pytest.mark.parametrize("variables", [{"FNMAP_SECRET": "secret"}, {"FNMAP_SIZES": "1 two"}])
+def test_variables_that_others_have_changed(answering, variables):
+    answering(200, configuration(variables=variables))
+    assert "were changed by others" in (said := refused())
+    assert "run `fnmap deploy`" in said
+
+
 def test_a_function_that_has_failed(answering):
     answering(200, configuration(State="Failed", StateReason="out of addresses"))
     assert "is Failed: out of addresses; run `fnmap deploy`" in refused()
