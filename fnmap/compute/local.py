@@ -97,6 +97,7 @@ class LocalCompute:
 
     def kill(self, future: Future[Report]) -> None:
         """Kill the worker that runs the call of this future."""
+        unsent = False
         with self._lock:
             for process in self._processes.values():
                 if process.future is future:
@@ -104,10 +105,12 @@ class LocalCompute:
                     process.kill()
                 elif process.next is not None and process.next[1] is future:
                     process.next = process.next[0], None  # it will run, and nobody hears of it
-                    future.set_exception(WorkerLost("the call was withdrawn before it started"))
+                    unsent = True
             for waiting in [w for w in self._queue if w[1] is future]:
                 self._queue.remove(waiting)
-                future.set_exception(WorkerLost("the call was withdrawn before it started"))
+                unsent = True
+        if unsent:  # told without the lock, for whoever hears of it may call this compute
+            future.set_exception(WorkerLost("the call was withdrawn before it started"))
 
     def close(self) -> None:
         """Kill all workers and end the thread."""
@@ -117,12 +120,13 @@ class LocalCompute:
             self._closed = True
             for process in self._processes.values():
                 process.kill()
-            self._wake()
             thread = self._thread
+            if thread is None:
+                self._release()
+            else:
+                self._wake()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
-        os.close(self._page_fd)
-        self._page.close()
 
     def pids(self) -> list[int]:
         """Process ids of the workers that live."""
@@ -207,8 +211,17 @@ class LocalCompute:
                     self._handle(*watched)
             if self._timers:
                 self._enforce_limits()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._lock:
+            left, self._queue = self._queue, deque()
+        for _, future in left:
+            future.set_exception(WorkerLost("the session was closed before the call began"))
+        self._release()
+
+    def _release(self) -> None:
+        """All workers are gone."""
+        for fd in (self._wake_read, self._wake_write, self._page_fd):
+            os.close(fd)
+        self._page.close()
 
     def _handle(self, what: str, process: Process) -> None:
         try:
