@@ -347,10 +347,10 @@ def test_whoever_hears_of_a_result_may_close_the_session():
 
 
 def test_a_session_that_was_never_used_leaves_no_file_open():
-    before = len(os.listdir("/proc/self/fd"))
+    before = len([*Path("/proc/self/fd").iterdir()])
     for _ in range(10):
         fnmap.Session(workers=2).close()
-    assert len(os.listdir("/proc/self/fd")) < before + 10
+    assert len([*Path("/proc/self/fd").iterdir()]) < before + 10
 
 
 def test_who_hears_that_a_call_is_withdrawn_may_wait_for_another_thread(gate):
