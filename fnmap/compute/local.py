@@ -312,7 +312,7 @@ class LocalCompute:
                 future = None
             if future is None and process.served == 0 and not self._closed:
                 self._failed_starts += 1
-            error = why if why and future is wanted else self._lost(process, how, at)
+            error = why if why and future in (wanted, None) else self._lost(process, how, at)
             self._dispatch()
         if future is not None:
             future.set_exception(error)

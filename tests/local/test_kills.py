@@ -86,7 +86,7 @@ def test_no_call_waits_behind_a_long_one_while_another_worker_is_idle(local, gat
 
 
 @pytest.mark.parametrize("ends", ["dies", "is killed for a task that has just ended"])
-def test_a_call_that_a_dying_worker_never_began_is_not_blamed(ends, monkeypatch, tmp_path):
+def test_a_call_that_a_dying_worker_never_began_is_not_blamed(ends, monkeypatch, tmp_path, caplog):
     compute, answered = LocalCompute(workers=1), LocalCompute._answered
 
     def end_first(self, process, body):
@@ -104,6 +104,7 @@ def test_a_call_that_a_dying_worker_never_began_is_not_blamed(ends, monkeypatch,
         calls = [make_call(abs, [x], scratch) for x in (-1, -2)]
         answers = [compute.submit(call) for call in calls]
         assert [list(answer.result().values) for answer in answers] == [[1], [2]]
+    assert ("died" in caplog.text) == (ends == "dies")
 
 
 @pytest.mark.parametrize("die", [kill_self, segfault, leave, abort, close_all])
