@@ -206,6 +206,8 @@ class Ledger:
 
     def finish_telling(self) -> None:
         """Wait until a run that has ended was told to all, unless it is a mere picture of the store."""
+        if threading.get_ident() in self._tellers:  # it would wait for itself
+            raise RunError(f"a listener that is told of run {self.run_id} cannot wait for its end, nor retry() it")
         if self.attached is None:
             self.wait(lambda: self._told_end)
 
