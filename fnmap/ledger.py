@@ -73,6 +73,7 @@ class Ledger:
         self._tellers = set[int]()  # threads that tell; a listener among them may read the results
         self.on_end: Callable[[], None] | None = None  # called once when the run has ended
         self.on_cancel: Callable[[], None] | None = None  # of a stage of a plan: cancel the plan
+        self.upstream: dict[int, tuple[Ledger, int]] = {}  # tasks that fell with one of another stage of the plan
         self.halted_by: Ledger | None = None  # the stage of the plan whose failure left tasks of this one waiting
 
     # -- what starts it ------------------------------------------------------------------------------
@@ -152,6 +153,7 @@ class Ledger:
             self._stage, self.attached = stage, None
             self.results.failures.clear()
             self.results.skipped.clear()
+            self.upstream.clear()
             self.results.losses.clear()
             self.results.order[:] = [part for part in self.results.order if part.values is not NOTHING]
             self.ended, self.error, self.cancelled, self.halted_by = False, None, False, None
@@ -204,6 +206,8 @@ class Ledger:
 
     def finish_telling(self) -> None:
         """Wait until a run that has ended was told to all, unless it is a mere picture of the store."""
+        if threading.get_ident() in self._tellers:  # it would wait for itself
+            raise RunError(f"a listener that is told of run {self.run_id} cannot wait for its end, nor retry() it")
         if self.attached is None:
             self.wait(lambda: self._told_end)
 
@@ -417,6 +421,13 @@ class Ledger:
         """Is the task's result or failure there, or was it once?"""
         return task < self.total and (task < self.results.released or self.results.has(task))
 
+    def exception(self, task: int) -> BaseException:
+        """What is raised for a task that failed. Under "raise", of one that fell with another that is the other's."""
+        if self.errors == "raise" and task in self.upstream:
+            ledger, at = self.upstream[task]
+            return ledger.exception(at)
+        return self.results.error(task)
+
     def check_end(self) -> None:
         """Raise what kept the run from giving a result for each item."""
         if self.ended:
@@ -424,7 +435,7 @@ class Ledger:
         if self.error is not None:
             raise self.error
         if self.too_many():
-            raise self.results.error(min(self.results.failures))
+            raise self.exception(min(self.results.failures))
         if self.cancelled:
             raise RunCancelled(f"run {self.run_id} was cancelled: {self.status()}")
         if self.halted_by is not None:

@@ -168,6 +168,7 @@ class PlanLinks:
     def _told(self, released: Released) -> None:
         for number, task, source, at in released.failed:
             cause = self.ledgers[source].results
+            self.ledgers[number].upstream[task] = self.ledgers[source], at
             why = f"it depends on task {at} of {cause.function}, which has no result"
             self.ledgers[number].failed(task, Failure("upstream", why, attempts=0))
         for number, task, _, _ in released.skipped:

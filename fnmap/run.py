@@ -316,7 +316,7 @@ class Run(Awaited):
         if found is not None:
             return self._load(*found, task)
         if self.ledger.errors == "raise" or self.ledger.too_many():
-            raise self._results.error(task)
+            raise self.ledger.exception(task)
         return self._results.task_error(task)
 
     def _took(self, task: int) -> None:

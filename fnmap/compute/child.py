@@ -24,18 +24,19 @@ from fnmap.format.call import Call
 from fnmap.format.payload import Buffer
 from fnmap.worker import Worker
 
-FRAME = struct.Struct("<cxxxI q")  # kind, task count or unused, bytes that follow
-CALL, WORLD = b"C", b"W"
+FRAME = struct.Struct("<cxxxI q")  # kind, number of a call that was laid ahead, bytes that follow
+CALL, AHEAD, WORLD = b"C", b"A", b"W"
 REPORT, SAID, LOGGED = b"R", b"S", b"L"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
 OURS = ("FNMAP_WORKER", *THREADS)
+TURN = struct.Struct("<I")  # a call that was laid ahead: whoever takes its number has it
 PAGE = struct.Struct("<qqqd")  # call number, first position, count, when they began (monotonic seconds)
 
 
-def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
+def main(calls: int, answers: int, lifeline: int, page: int, turns: int, slot: int) -> None:
     """Serve until the parent closes its end. The arguments are inherited file descriptors, and the
     place of this worker on the status page."""
-    for fd in (calls, answers, lifeline, page):
+    for fd in (calls, answers, lifeline, page, turns):
         os.set_inheritable(fd, False)
     die_with_parent(lifeline)
     status = mmap.mmap(page, 0)
@@ -47,13 +48,17 @@ def main(calls: int, answers: int, lifeline: int, page: int, slot: int) -> None:
     worker = Worker(mark=mark)
     speak(worker, lambda kind, body: send(answers, kind, [body]))
     os.environ["FNMAP_WORKER"] = "1"
-    reader, sources = io.FileIO(calls, "r"), Sources()
+    reader, sources, turn = io.FileIO(calls, "r"), Sources(), 0
     while head := _read(reader, FRAME.size):
-        kind, _, length = FRAME.unpack(head)
+        kind, laid, length = FRAME.unpack(head)
         message = _read(reader, length)
         if kind == WORLD:
             follow(*pickle.loads(message))
             continue
+        if kind == AHEAD:
+            turn = turn if turn >= laid else _take_turn(turns)
+            if turn != laid:
+                continue  # another worker has it
         number += 1
         PAGE.pack_into(status, at, number, 0, 0, time.monotonic())
         call = Call.from_message(message, worker.jobs)
@@ -117,11 +122,19 @@ def _read(reader: io.FileIO, length: int) -> bytearray:
     return body
 
 
-def send(fd: int, kind: bytes, parts: list[Buffer]) -> None:
+def _take_turn(turns: int) -> int:
+    """The number of the call that is laid ahead; 0 if that was taken back."""
+    try:
+        return int(TURN.unpack(os.read(turns, TURN.size))[0])
+    except BlockingIOError:
+        return 0
+
+
+def send(fd: int, kind: bytes, parts: list[Buffer], laid: int = 0) -> None:
     """Write one frame."""
     views = [memoryview(part).cast("B") for part in parts]
     total = sum(map(len, views))
-    views.insert(0, memoryview(FRAME.pack(kind, 0, total)))
+    views.insert(0, memoryview(FRAME.pack(kind, laid, total)))
     left = total + FRAME.size
     while left:
         written = os.writev(fd, views[:512])

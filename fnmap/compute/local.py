@@ -97,17 +97,19 @@ class LocalCompute:
 
     def kill(self, future: Future[Report]) -> None:
         """Kill the worker that runs the call of this future."""
+        unsent = False
         with self._lock:
             for process in self._processes.values():
-                if process.future is future:
-                    process.killed_for = WorkerLost("the call was withdrawn while it ran")
+                if process.next is not None and process.next[1] is future and (back := process.take_back()):
+                    self._queue.appendleft(back)
+                if future in (process.future, process.next and process.next[1]):
+                    process.killed_for = future, WorkerLost("the call was withdrawn while it ran")
                     process.kill()
-                elif process.next is not None and process.next[1] is future:
-                    process.next = process.next[0], None  # it will run, and nobody hears of it
-                    future.set_exception(WorkerLost("the call was withdrawn before it started"))
             for waiting in [w for w in self._queue if w[1] is future]:
                 self._queue.remove(waiting)
-                future.set_exception(WorkerLost("the call was withdrawn before it started"))
+                unsent = True
+        if unsent:  # told without the lock, for whoever hears of it may call this compute
+            future.set_exception(WorkerLost("the call was withdrawn before it started"))
 
     def close(self) -> None:
         """Kill all workers and end the thread."""
@@ -117,12 +119,13 @@ class LocalCompute:
             self._closed = True
             for process in self._processes.values():
                 process.kill()
-            self._wake()
             thread = self._thread
+            if thread is None:
+                self._release()
+            else:
+                self._wake()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
-        os.close(self._page_fd)
-        self._page.close()
 
     def pids(self) -> list[int]:
         """Process ids of the workers that live."""
@@ -132,7 +135,7 @@ class LocalCompute:
     # -- under the lock --------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        while self._queue:
+        while not self._closed and (self._queue or (self._idle and self._take_back())):
             if not self._idle and not self._start():
                 self._send_ahead()
                 return
@@ -151,6 +154,11 @@ class LocalCompute:
             call, future = self._queue[0]
             if process.next is None and self._is_quick(call, process) and process.send_ahead(call, future):
                 self._queue.popleft()
+
+    def _take_back(self) -> bool:
+        """A call in the pipe of a worker whose call is not so short after all is for one that has nothing to do."""
+        self._queue.extend(back for process in self._processes.values() if (back := process.take_back()))
+        return bool(self._queue)
 
     def _is_quick(self, call: Call, process: Process) -> bool:
         job, seconds = self._last
@@ -214,8 +222,17 @@ class LocalCompute:
                     self._handle(*watched)
             if self._timers:
                 self._enforce_limits()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._lock:
+            left, self._queue = self._queue, deque()
+        for _, future in left:
+            future.set_exception(WorkerLost("the session was closed before the call began"))
+        self._release()
+
+    def _release(self) -> None:
+        """All workers are gone."""
+        for fd in (self._wake_read, self._wake_write, self._page_fd):
+            os.close(fd)
+        self._page.close()
 
     def _handle(self, what: str, process: Process) -> None:
         try:
@@ -288,19 +305,22 @@ class LocalCompute:
                 if fd in self._watched:
                     self._poll.unregister(fd)
                     del self._watched[fd]
-            at = self._running(process)
+            begun, at = self._status(process)[0] == process.number, self._running(process)
             how = process.wait()
             del self._processes[process.slot]
             if process in self._idle:
                 self._idle.remove(process)
-            future = process.future
-            if process.next is not None and process.next[1] is not None:  # it never saw this one
-                self._queue.appendleft((process.next[0], process.next[1]))
+            call, future = process.call, process.future
+            if process.next is not None:  # it never saw this one
+                self._queue.appendleft(process.next)
+            wanted, why = process.killed_for or (None, None)
+            if call and future and process.served and not begun and future is not wanted:  # nor this one
+                self._queue.appendleft((call, future))
+                future = None
             if future is None and process.served == 0 and not self._closed:
                 self._failed_starts += 1
-            error = process.killed_for or self._lost(process, how, at)
-            if not self._closed:
-                self._dispatch()
+            error = why if why and future in (wanted, None) else self._lost(process, how, at)
+            self._dispatch()
         if future is not None:
             future.set_exception(error)
 
@@ -317,7 +337,7 @@ class LocalCompute:
 
     def _running(self, process: Process) -> range | None:
         """The positions that the worker's call was at, as its status page says."""
-        number, first, count, _ = PAGE.unpack_from(self._page, process.slot * PAGE.size)
+        number, first, count, _ = self._status(process)
         return range(first, first + count) if number == process.number and count else None
 
     def _enforce_limits(self) -> None:
@@ -328,16 +348,17 @@ class LocalCompute:
                 if process.number != number or process.call is None or process.killed_for is not None:
                     continue  # that call is over
                 limit = process.call.job.timeout_s or 0.0
-                at, begun = self._running(process), self._begun(process)
+                at, begun = self._running(process), self._status(process)[3]
                 if at is not None and begun + limit <= now:
                     message = f"ran for over {limit:g} s"
-                    process.killed_for = CallTimeout(message, at=at.start, log="".join(process.tail))
+                    error = CallTimeout(message, at=at.start, log="".join(process.tail))
+                    process.killed_for = process.future, error
                     process.kill()
                 else:  # not yet started, or at a later task by now
                     self._set_timer(process, (begun if at is not None else now) + limit)
 
-    def _begun(self, process: Process) -> float:
-        return float(PAGE.unpack_from(self._page, process.slot * PAGE.size)[3])
+    def _status(self, process: Process) -> tuple[int, int, int, float]:
+        return PAGE.unpack_from(self._page, process.slot * PAGE.size)
 
     def _forked(self) -> None:
         """In a forked child: the workers are the parent's."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
-from fnmap.compute.child import CALL, FRAME, WORLD, send
+from fnmap.compute.child import AHEAD, CALL, FRAME, TURN, WORLD, send
 from fnmap.format.call import Call, Job, Report
 from fnmap.format.payload import Buffer, Ref, nbytes
 from fnmap.storage.scratch import sweep_folders
@@ -48,17 +48,18 @@ def pipe_bytes(fd: int) -> int:
 class Process:
     """A worker interpreter with its pipes.
 
-    `future` and `call` are of the call that it runs, None when it is idle; `next` lies in its pipe meanwhile.
-    `number` counts its calls, as the worker does on the status page.
+    `future` and `call` are of the call that it runs, None when it is idle; `next` lies in its pipe meanwhile, and can
+    be taken back until the worker has begun it. `number` counts its calls, as the worker does on the status page.
+    `killed_for`: the call for whose sake it was killed, and what is said of that.
     """
 
     def __init__(self, slot: int, page_fd: int, env: Mapping[str, str]) -> None:
         self.slot, self.number = slot, 0
         self.future: Future[Report] | None = None
         self.call: Call | None = None
-        self.next: tuple[Call, Future[Report] | None] | None = None
+        self.next: tuple[Call, Future[Report]] | None = None
         self.began, self._written = 0.0, 0  # when the call was sent or its turn came; bytes of the latest message
-        self.killed_for: BaseException | None = None
+        self.killed_for: tuple[Future[Report] | None, BaseException] | None = None
         self.tail: deque[str] = deque(maxlen=OUTPUT_TAIL_LINES)
         self.served = 0
         self._world = surroundings()
@@ -69,7 +70,9 @@ class Process:
         self.answers, answer_write = pipe()
         life_read, self._lifeline = os.pipe()
         self.output, output_write = os.pipe()
-        theirs = [call_read, answer_write, life_read, page_fd]
+        self._turns, self._give_turn = os.pipe()
+        self._laid, self._taken_back = 0, False  # calls laid ahead so far; the last of them may still lie in the pipe
+        theirs = [call_read, answer_write, life_read, page_fd, self._turns]
         numbers = " ".join(map(str, [*theirs, slot]))
         try:
             self.popen = subprocess.Popen(
@@ -87,7 +90,7 @@ class Process:
         self.pid = self.popen.pid
         self.pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         self.room = pipe_bytes(self._calls)
-        for fd in (self.answers, self.output):
+        for fd in (self.answers, self.output, self._turns):
             os.set_blocking(fd, False)
 
     def send(self, call: Call, future: Future[Report]) -> None:
@@ -99,27 +102,40 @@ class Process:
 
     def send_ahead(self, call: Call, future: Future[Report]) -> bool:
         """Lay a call into the pipe, for when the worker has answered the one before. False if that might block."""
-        if call.job.key not in self._jobs or surroundings() != self._world:
+        if self._taken_back or call.job.key not in self._jobs or surroundings() != self._world:
             return False
         message = call.to_message(with_job=False)
         if sum(map(nbytes, message)) + self._written > self.room // 2:
             return False
-        self.next = call, future
-        self._write(message)
+        self.next, self._laid = (call, future), self._laid + 1
+        os.write(self._give_turn, TURN.pack(self._laid))
+        self._write(message, AHEAD, self._laid)
         return True
+
+    def take_back(self) -> tuple[Call, Future[Report]] | None:
+        """The first call in the pipe that the worker has not begun, which it will pass over. None if no call is
+        laid ahead, or it has begun that."""
+        taken = None if self.next is None else _read_some(self._turns, TURN.size)
+        if taken is None or self.next is None:
+            return None
+        back, self.next, self._taken_back = self.next, None, True
+        if taken != TURN.pack(self._laid) and self.call is not None and self.future is not None:
+            # the one before was laid ahead as well, and is not begun either
+            back, (self.call, self.future) = (self.call, self.future), back
+        return back
 
     def advance(self) -> None:
         """The call is answered: the next one runs."""
-        self.began = time.monotonic()
+        self.began, self._taken_back = time.monotonic(), False
         if self.next is None:
             self.future = self.call = None
         else:
             (self.call, self.future), self.next, self.number = self.next, None, self.number + 1
 
-    def _write(self, message: list[Buffer]) -> None:
+    def _write(self, message: list[Buffer], kind: bytes = CALL, laid: int = 0) -> None:
         self._written = sum(map(nbytes, message))
         with contextlib.suppress(BrokenPipeError):  # it died just now, and that is noticed by its pidfd
-            send(self._calls, CALL, message)
+            send(self._calls, kind, message, laid)
 
     def _remember(self, job: Job) -> list[str]:
         """The worker has this job now. The jobs that it shall forget: the oldest when they are many, and those with
@@ -176,10 +192,13 @@ class Process:
 
     def let_go(self) -> None:
         """In a forked child: hold nothing that the worker takes for a sign of its parent's life."""
-        for fd in (self._calls, self._lifeline, self.answers, self.output, self.pidfd):
+        for fd in self._fds():
             if fd is not None:
                 with contextlib.suppress(OSError):
                     os.close(fd)
+
+    def _fds(self) -> tuple[int | None, ...]:
+        return self._calls, self._lifeline, self.answers, self.output, self.pidfd, self._turns, self._give_turn
 
     def kill(self) -> None:
         """Kill the process and its children, now; those too that have left its group."""
@@ -195,7 +214,7 @@ class Process:
         code = self.popen.wait()
         self.kill()  # whatever its children were doing, they did it for a task that is over
         sweep_folders()
-        for fd in (self._calls, self.answers, self._lifeline, self.output, self.pidfd):
+        for fd in self._fds():
             if fd is not None:
                 os.close(fd)
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
@@ -206,10 +225,10 @@ def _aligned(frame: bytearray) -> memoryview:
     return memoryview(frame)[FRAME.size :]
 
 
-def _read_some(fd: int) -> bytes | None:
+def _read_some(fd: int, size: int = READ_BYTES) -> bytes | None:
     """What is there now: None if nothing, b"" at the end."""
     try:
-        return os.read(fd, READ_BYTES)
+        return os.read(fd, size)
     except BlockingIOError:
         return None
 

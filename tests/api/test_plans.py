@@ -154,6 +154,9 @@ def test_the_first_failure_ends_the_run_and_is_raised_as_its_own_type(session):
     with pytest.raises(ValueError, match="odd: "):
         run.result()
     assert run.status.state == "failed"
+    for read in (list, fnmap.Run.table, lambda last: list(last.as_completed())):
+        with pytest.raises(ValueError, match="odd: "):
+            read(run.last)
 
 
 def test_failed_inputs_can_be_left_out(session):

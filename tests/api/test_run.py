@@ -11,6 +11,7 @@ from gates import say_at, wait_at
 
 import fnmap
 from fnmap.errors import NotPicklable, ResultLost, RunCancelled, RunError, TaskError
+from fnmap.observe.events import RunEnded
 
 
 def test_a_run_can_be_read_as_often_as_one_likes(session):
@@ -270,6 +271,23 @@ def test_a_run_that_is_the_result_of_a_task_says_what_to_do(local):
 
     with pytest.raises(ResultLost, match=r"a Run cannot be sent to or from a worker: send list\(run\)"):
         list(local.map(nest, [1]))
+
+
+def test_a_listener_cannot_retry_the_run_whose_end_it_hears_of(gate):
+    runs, refused, here = [], [], gate.path
+
+    def again(event):
+        if isinstance(event, RunEnded):
+            with pytest.raises(RunError, match="listener"):
+                runs[0].retry()
+            refused.append(event.run_id)
+
+    with fnmap.Session(workers=1, listeners=(again,)) as session:
+        runs.append(session.map(lambda x: wait_at(here) or 1 / x, [0], errors="return"))
+        gate.open()
+        assert runs[0].wait()
+        assert runs[0].status.failed == 1
+    assert refused == [runs[0].id]
 
 
 def test_a_listener_that_raises_stops_nothing():

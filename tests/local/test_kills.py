@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,8 +12,11 @@ import pytest
 from gates import gone, say_at, wait_at
 
 import fnmap
+from fnmap.compute.local import LocalCompute
 from fnmap.compute.process import Process
 from fnmap.errors import TaskPoisoned, TaskTimeout
+from fnmap.storage.files import FileStore
+from fnmap.testing.computes import make_call
 
 
 def kill_self(x):
@@ -69,6 +73,38 @@ def test_calls_in_the_pipe_are_withdrawn_with_their_run(local, sent_ahead):
     assert run.status.state == "cancelled"
     assert list(local.map(abs, range(1000), chunksize=1)) == list(range(1000))
     assert sent_ahead
+
+
+def test_no_call_waits_behind_a_long_one_while_another_worker_is_idle(local, gate, sent_ahead):
+    here = gate.path
+    run = local.map(lambda x: wait_at(here) if x == 100 else x, range(200), chunksize=1)
+    arriving = run.as_completed()
+    assert {next(arriving)[0] for _ in range(199)} == set(range(200)) - {100}
+    gate.open()
+    assert list(arriving) == [(100, None)]
+    assert sent_ahead
+
+
+@pytest.mark.parametrize("ends", ["dies", "is killed for a task that has just ended"])
+def test_a_call_that_a_dying_worker_never_began_is_not_blamed(ends, monkeypatch, tmp_path, caplog):
+    compute, answered = LocalCompute(workers=1), LocalCompute._answered
+
+    def end_first(self, process, body):
+        monkeypatch.undo()
+        if ends == "dies":
+            os.kill(process.pid, signal.SIGKILL)
+        else:
+            compute.kill(process.future)
+        assert gone(process.pid)
+        answered(self, process, body)
+
+    monkeypatch.setattr(LocalCompute, "_answered", end_first)
+    scratch = FileStore(tmp_path)
+    with contextlib.closing(compute):
+        calls = [make_call(abs, [x], scratch) for x in (-1, -2)]
+        answers = [compute.submit(call) for call in calls]
+        assert [list(answer.result().values) for answer in answers] == [[1], [2]]
+    assert ("died" in caplog.text) == (ends == "dies")
 
 
 @pytest.mark.parametrize("die", [kill_self, segfault, leave, abort, close_all])

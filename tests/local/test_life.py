@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gates import gone
+from gates import gone, wait_at
 
 import fnmap
+from fnmap.errors import RunError
 
 STUCK = """
 import sys, fnmap, subprocess
@@ -326,3 +327,51 @@ def test_threads_of_a_closed_session_are_gone():
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
     assert set(threading.enumerate()) <= before
+
+
+def test_calls_that_wait_in_line_end_with_their_session(gate):
+    session, here = fnmap.Session(workers=1), gate.path
+    list(session.map(abs, range(4)))
+    run = session.map(lambda x: wait_at(here) if x == 9 else x, range(60), chunksize=1)
+    assert run[8] == 8
+    session.close()
+    with pytest.raises(RunError, match="closed"):
+        list(run)
+
+
+def test_whoever_hears_of_a_result_may_close_the_session():
+    session = fnmap.Session(workers=2)
+    futures = [session.submit(abs, x) for x in range(20)]
+    thread = session.compute._thread
+    futures[0].add_done_callback(lambda _: session.close())
+    assert all(future.exception() is None or "closed" in str(future.exception()) for future in futures)
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_session_that_was_never_used_leaves_no_file_open():
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(10):
+        fnmap.Session(workers=2).close()
+    assert len([*Path("/proc/self/fd").iterdir()]) < before + 10
+
+
+def test_who_hears_that_a_call_is_withdrawn_may_wait_for_another_thread(gate):
+    session, here = fnmap.Session(workers=1), gate.path
+    run = session.map(lambda x: wait_at(here) if x == 9 else x, range(60), chunksize=1)
+    assert run[8] == 8
+    asked = []
+    waiting = [future for _, future in list(run.ledger.stage.running.values())]
+
+    def ask(_):
+        thread = threading.Thread(target=session.compute.pids)
+        thread.start()
+        thread.join(3)
+        asked.append(not thread.is_alive())
+
+    for future in waiting:
+        future.add_done_callback(ask)
+    run.cancel()
+    session.close()
+    assert all(asked)
+    assert len(asked) == len(waiting) > 1
