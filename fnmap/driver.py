@@ -140,7 +140,7 @@ class Driver:
         """Hand on what has changed; a run that is over is let go."""
         for bound in self._bound(stage):
             bound.sink.tell()
-        if stage.over and not stage.sink.brief and (party := stage.party) is not None and party.is_over():
+        if stage.over and not stage.brief and (party := stage.party) is not None and party.is_over():
             with self.lock:
                 self._board.remove(party)
                 if stage.links is None:
@@ -223,7 +223,7 @@ class Driver:
                 log.debug("the answer of chunk %d", chunk.id, exc_info=True)
                 stage.doubt(chunk, error)
             twins = stage.twins(chunk)
-            if stage.over and stage.sink.brief and stage.party is not None:
+            if stage.over and stage.brief and stage.party is not None:
                 self._board.remove(stage.party)
         for twin in twins:
             self._kill(twin)

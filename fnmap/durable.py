@@ -158,7 +158,8 @@ def hold(run: Run, store: Store, number: int, digits: int) -> None:
 def live(run: Run | PlanRun, durable: Durable, session: Session) -> None:
     """The run is live in this process."""
     durable.live = run
-    session.durables.add(durable)
+    with session.lock:  # it looks through them from other threads
+        session.durables.add(durable)
     _live[durable.store, run.id] = run
 
 

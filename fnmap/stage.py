@@ -159,6 +159,7 @@ class Stage:
     def hold(self, sink: Sink) -> None:
         """Results go there, and it lives as long as this stage."""
         self._held: Sink | None = sink
+        self.brief = sink.brief
         self._sink = weakref.ref(sink)
 
     def rest(self) -> None:

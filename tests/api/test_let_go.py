@@ -54,3 +54,11 @@ def test_a_run_that_was_at_rest_can_be_taken_up_again(no_gc, tmp_path):
         there.touch()
         run.retry()
         assert list(run) == [0, 1, 2]
+
+
+def test_a_session_forgets_the_runs_that_are_over(tmp_path):
+    with fnmap.Session(workers=1, store=tmp_path) as session:
+        for number in range(50):  # many, for what is forgotten first varies
+            assert list(session.map(abs, [-1], name=f"n{number}")) == [1]
+        session.wait()
+        assert list(session._board.stages()) == []
