@@ -53,25 +53,27 @@ def read(url: str, size: int, task: int) -> Moved:  # noqa: ARG001 - as `write`
 
 def _store(url: str) -> Any:
     """fnmap's store, or the bare client below it."""
-    if not url.startswith("raw:"):
+    if url.startswith("s3:"):
         from fnmap.storage.open import open_store
 
         return open_store(url)
-    return _raw(url.removeprefix("raw:s3://"))
+    name, _, bucket = url.partition(":s3://")
+    return _raw(bucket, checked=name == RawChecked.name)
 
 
 @lru_cache
-def _raw(bucket: str) -> Any:
-    return _Raw(bucket)
+def _raw(bucket: str, *, checked: bool) -> Any:
+    return _Raw(bucket, checked=checked)
 
 
 class _Raw:
-    """obstore as its manual shows it."""
+    """obstore as its manual shows it. `checked`: the server compares each body with a digest, as it does for fnmap."""
 
-    def __init__(self, bucket: str) -> None:
+    def __init__(self, bucket: str, *, checked: bool) -> None:
         from obstore.store import S3Store
 
-        self.store = S3Store(bucket, client_options={"allow_http": True})
+        config: Any = {"checksum_algorithm": "SHA256"} if checked else {}
+        self.store = S3Store(bucket, config=config, client_options={"allow_http": True})
 
     def put(self, key: str, body: bytes) -> None:
         import obstore
@@ -91,6 +93,12 @@ class Raw(Pool):
     chunksize = 1
 
 
+class RawChecked(Raw):
+    """With the digest of each body compared by the server: on this machine it shares the cores with the workers."""
+
+    name = "raw-checked"
+
+
 def measure(system: System, objects: int, megabytes: int) -> Iterator[Metrics]:
     """MB/s of all workers together, and of the slowest, the median and the fastest of them."""
     from fnmap.testing.servers import s3_server
@@ -99,7 +107,7 @@ def measure(system: System, objects: int, megabytes: int) -> Iterator[Metrics]:
         server = stack.enter_context(s3_server())
         stack.enter_context(patch.dict(os.environ, server.env))
         url, size = f"s3://{server.make_bucket()}", megabytes << 20
-        url = f"raw:{url}" if system.name == "raw" else url
+        url = f"{system.name}:{url}" if isinstance(system, Raw) else url
         stack.enter_context(system)
         system.map(partial(write, url, 8), range(objects, objects + 4 * system.workers))  # makes room, and warms up
         for key, fn in (("write", write), ("read", read)):
@@ -140,15 +148,18 @@ QUESTION = Question(
         Column("write_each_mb", "MB/s of a worker's writes", "MB/s"),
         Column("read_each_mb", "MB/s of a worker's reads", "MB/s"),
     ),
-    systems=("fnmap", "raw"),
-    toy_systems=("fnmap", "raw"),
+    systems=("fnmap", "raw", "raw-checked"),
+    toy_systems=("fnmap", "raw", "raw-checked"),
     full={"objects": 48, "megabytes": 8},
     toy={"objects": 4, "megabytes": 1},
     goals=(
         Goal("writes against the raw client", "fnmap", "write_mb", 0.9, against="raw", at_least=True),
+        Goal(
+            "writes against one that has them checked", "fnmap", "write_mb", 0.9, against="raw-checked", at_least=True
+        ),
         Goal("reads against the raw client", "fnmap", "read_mb", 0.9, against="raw", at_least=True),
     ),
-    own=(Fnmap, Raw),
+    own=(Fnmap, Raw, RawChecked),
     reference="raw",
 )
 
