@@ -216,7 +216,7 @@ def play(seed: int) -> Storm:
         storm.forget(seed)
 
 
-WIDE = 10  # of so many scenarios one has parts that are spread over 256 prefixes, each of which is listed by itself
+WIDE = 50  # of so many scenarios one has parts that are spread over 256 prefixes, each of which is listed by itself
 
 
 def _play(scenario: Scenario, world: Storm) -> None:
