@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 from gates import gone
@@ -105,10 +107,19 @@ def test_a_killed_client_takes_programs_along(start, program, begun):
     assert all(gone(pid) for pid in pids)
 
 
+def wait_until_it_would_die_with(client):
+    """The kernel is told right after the start of a program whom it shall not outlive."""
+    asks = Path(f"/proc/{client.pid}/fdinfo")
+    until = time.monotonic() + 10
+    while not any(int(file.read_text().split()[3], 8) & os.O_ASYNC for file in asks.iterdir()):
+        assert time.monotonic() < until
+
+
 def test_what_a_killed_process_has_left_is_removed_by_the_next(start, program, begun, scratch):
     path = program('echo "$$" > $1; tail -f /dev/null')
     client = start("import fnmap, sys\nfnmap.command(sys.argv[1] + ' {x}')(sys.argv[2])", path, begun.path)
     leader = int(begun.heard()[0])
+    wait_until_it_would_die_with(client)
     client.kill()
     assert gone(leader)
     client.wait()
