@@ -67,12 +67,12 @@ def _raw(bucket: str, *, checked: bool) -> Any:
 
 
 class _Raw:
-    """obstore as its manual shows it. `checked`: the server compares each body with a digest, as it does for fnmap."""
+    """obstore as its manual shows it. `checked`: the server compares each body with a checksum, as for fnmap."""
 
     def __init__(self, bucket: str, *, checked: bool) -> None:
         from obstore.store import S3Store
 
-        config: Any = {"checksum_algorithm": "SHA256"} if checked else {}
+        config: Any = {"checksum_algorithm": "CRC64NVME"} if checked else {}
         self.store = S3Store(bucket, config=config, client_options={"allow_http": True})
 
     def put(self, key: str, body: bytes) -> None:
@@ -94,7 +94,7 @@ class Raw(Pool):
 
 
 class RawChecked(Raw):
-    """With the digest of each body compared by the server: on this machine it shares the cores with the workers."""
+    """With the checksum of each body compared by the server: on this machine it shares the cores with the workers."""
 
     name = "raw-checked"
 

@@ -68,12 +68,22 @@ def _client(place: Place, use: Use, keys: tuple[str | None, ...]) -> Client:
         "timeout": timedelta(seconds=seconds),
         "default_content_type": "application/octet-stream",
     }
-    # a signature covers the digest of the body, and not every server compares the body with it: a checksum is compared
-    checked = {"conditional_put": "etag", "checksum_algorithm": "SHA256"}
+    # The server compares each body with the checksum that travels with it. Where TLS guards the way, the signature
+    # need not cover the body too, and a digest that would cost more than all else is spared.
+    by_tls = not (place.endpoint or "").startswith("http://")
+    checked = {"conditional_put": "etag", "checksum_algorithm": _checksum(), "unsigned_payload": by_tls}
     config: Any = {"region": place.region, **checked, **_encryption(place.sse)}
     if place.endpoint:  # both names: the environment's service endpoint would win over the other
         config |= {"endpoint": place.endpoint, "aws_endpoint_url_s3": place.endpoint}
     return Client(place.bucket, config=config, client_options=options, retry_config=retry, **_credentials(keys))
+
+
+def _checksum() -> str:
+    """Which checksum travels with a body: that which S3 makes by itself, unless the server does not know it."""
+    said = os.environ.get("AWS_CHECKSUM_ALGORITHM") or "CRC64NVME"
+    if said.upper() not in ("CRC64NVME", "SHA256"):
+        raise UsageError(f"AWS_CHECKSUM_ALGORITHM must be CRC64NVME, as it is if not set, or SHA256; got {said!r}")
+    return said.upper()
 
 
 def check_encryption(sse: str | None) -> str | None:

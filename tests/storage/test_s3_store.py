@@ -213,6 +213,25 @@ def test_what_has_no_checksum_is_read_where_no_seal_is_asked_for(store):
 # -- what can be wrong -----------------------------------------------------------------------------------
 
 
+def test_s3_checks_each_body_and_the_signature_covers_it_where_no_tls_does(aws_environment):
+    def config(endpoint):
+        place = Place("bucket", "", endpoint, "eu-west-1", None, 30.0)
+        made = client(place, "small").config
+        return made["checksum_algorithm"].lower(), str(made["unsigned_payload"]).lower()
+
+    assert config(None) == config("https://s3.example") == ("crc64nvme", "true")
+    assert config("http://localhost:1") == ("crc64nvme", "false")
+
+
+def test_the_checksum_is_one_that_s3_and_the_client_know(monkeypatch, aws_environment):
+    place = Place("bucket", "", "https://s3.example", "eu-west-2", None, 30.0)
+    monkeypatch.setenv("AWS_CHECKSUM_ALGORITHM", "MD5")
+    with pytest.raises(UsageError, match="must be CRC64NVME, as it is if not set, or SHA256; got 'MD5'"):
+        client(place, "small")
+    monkeypatch.setenv("AWS_CHECKSUM_ALGORITHM", "sha256")
+    assert client(place, "small").config["checksum_algorithm"].lower() == "sha256"
+
+
 def test_a_missing_bucket_names_itself_and_how_it_is_made(aws_environment):
     store = S3Store("no-such-bucket")
     for read in (lambda: store.get("a"), lambda: store.get_range("a", 0, 1)):
