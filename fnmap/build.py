@@ -222,13 +222,15 @@ def take_items(
         keep = late and all(_is_kept(one) for one in iterables)
         return Taken(None, drawn=items_arrived(drawn, form) if late else drawn, late=late, keep=keep), options
     plain = Plain.of(items)
+    if plain is None:
+        items = list(items)  # the caller's own may change
     waits = plain is None and any_among(items, form)
     if waits and at_once:
         items, waits = list(items_arrived(items, form)), False
         plain = Plain.of(items)
     if late or waits:
         return Taken(None, drawn=items_arrived(items, form), late=late, keep=True), options
-    return Taken(items, plain), options
+    return Taken(items if plain is None else plain, plain), options
 
 
 def _is_kept(iterable: Iterable[Any]) -> bool:
@@ -249,4 +251,4 @@ def gather_items(iterables: Sequence[Iterable[Any]], *, strict: bool, form: Form
             raise UsageError(f"the iterables must have equal lengths (or pass strict=False); got {lengths}")
         return list(zip(*iterables, strict=False))
     (one,) = iterables
-    return one if isinstance(one, (range, tuple)) else list(one)
+    return one if isinstance(one, (range, tuple)) or type(one) is list else list(one)

@@ -55,7 +55,8 @@ class Results:
 
     def grow(self, count: int) -> None:
         """Room for so many more tasks."""
-        self._where.frombytes(b"\xff" * (count * self._where.itemsize))
+        more = array("i", [-1]) * count
+        self._where = self._where + more if self._where else more
 
     def put(self, part: Part) -> None:
         """Take in the results of a part; positions that failed are left as they were."""

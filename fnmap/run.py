@@ -272,8 +272,11 @@ class Run(Awaited):
             ahead.close()
 
     def _blocks_with(self, ahead: Ahead) -> Iterator[Iterable[Any]]:
-        task = 0
-        while self._wait_for(task):
+        task = read = 0
+        while True:
+            read = self._read_on(task, read)
+            if not self._wait_for(task):
+                return
             with self._session.lock:
                 found = self._results.part_of(task)
             if found is not None:
@@ -290,6 +293,18 @@ class Run(Awaited):
                 yield (self._load(*found, task),)
                 task += 1
             self._took(task)
+
+    def _read_on(self, task: int, read: int) -> int:
+        """Wait for a task, and unpickle meanwhile what arrives out of turn: of the parts, in the order in which they
+        come, `read` are."""
+        order, ledger = self._results.order, self.ledger
+        while ledger.stream is None and not ledger.ready(task):
+            ledger.wait(lambda at=read: ledger.ready(task) or len(order) > at)  # type: ignore[misc]
+            if read < len(order):
+                if not (values := order[read].values).each:
+                    values.plain()
+                read += 1
+        return read
 
     def _values(self, part: Part, start: int) -> Iterable[Any]:
         """The values of a part from a position on, at C speed where they are plain."""

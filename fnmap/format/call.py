@@ -17,6 +17,7 @@ from fnmap.format.travel import dumps
 from fnmap.storage.base import Store, open_object
 
 Place = tuple[Store, str]  # a store and a key in it
+FEW_LAPS = 8
 Form = Literal["item", "args", "call"]  # an item is the argument, the tuple of them, or (args, kwargs)
 
 
@@ -174,9 +175,8 @@ class Report:
         """The report as parts of one message: a single pickle where that will do, else frames."""
         if self.arrow:
             return self._without_pickles()
-        counts, seconds = array("q", [n for n, _ in self.laps]), array("d", [s for _, s in self.laps])
         failures = {at: _plain(f) for at, f in self.failures.items()}
-        head = (self.ran, failures, counts, seconds, self.spilled, self.committed, self.stats, self.fault)
+        head = (self.ran, failures, _columns(self.laps), self.spilled, self.committed, self.stats, self.fault)
         compact = self.values.compact() if self.values is not None else None
         if self.values is None or compact is not None:
             return [pickle.dumps((head, compact), 5)]
@@ -206,13 +206,21 @@ class Report:
         if (told := read_head(frames[0], only=arrow)) is not None:
             return cls._of_head(told, frames[1:])
         head, compact = pickle.loads(frames[0])  # type: ignore[arg-type]
-        ran, failures, counts, seconds, spilled, committed, stats, fault = head
+        ran, failures, laps, spilled, committed, stats, fault = head
         values = Values(*compact) if compact else None
         if len(frames) > 1:
             values = Values.from_frames(frames[1:], _no_ref)
-        laps = list(zip(counts, seconds, strict=True))
+        if type(laps) is tuple:
+            laps = list(zip(*laps, strict=True))
         kept = {at: Failure(*fields) for at, fields in failures.items()} if failures else {}
         return cls(ran, kept, laps, values, spilled, committed, stats, fault)
+
+
+def _columns(laps: list[tuple[int, float]]) -> Any:
+    """Laps as they are pickled: as two arrays, whose bytes are a quarter; of a few, an array would cost more."""
+    if len(laps) < FEW_LAPS:
+        return laps
+    return array("q", [n for n, _ in laps]), array("d", [s for _, s in laps])
 
 
 def _no_ref(key: str) -> memoryview:

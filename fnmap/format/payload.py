@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, islice
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Protocol
 
@@ -168,49 +169,68 @@ def plain_pickle(values: list[Any]) -> bytes | None:
     return out.getvalue()
 
 
-class Plain:
-    """Items of built-in and standard types, ready to travel in any chunks."""
+class Plain(Sequence[Any]):
+    """Items of built-in and standard types, ready to travel in any chunks: a copy of those given, in slices."""
 
-    __slots__ = ("_slices", "_values", "nbytes")
+    __slots__ = ("_length", "_pickles", "_slices", "_step", "nbytes")
 
-    def __init__(self, values: Sequence[Any], slices: Sequence[bytes] = (), nbytes: int = 0) -> None:
-        """`nbytes`: of all values as they travel."""
-        self._values, self._slices, self.nbytes = values, slices, nbytes
+    def __init__(
+        self, slices: Sequence[Sequence[Any]], length: int, pickles: Sequence[bytes] = (), nbytes: int = 0
+    ) -> None:
+        """Of slices of one length but the last, with the pickles of the first ones. `nbytes`: of all that travel."""
+        self._slices, self._length, self._pickles, self.nbytes = slices, length, pickles, nbytes
+        self._step = len(slices[0]) if length else 1
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Plain | None:
         """None if there is a value that might fail to travel."""
         if isinstance(values, range):
-            return cls(values)
-        if len(values) <= SLICE:
-            whole = plain_pickle(values if type(values) is list else list(values))
-            return None if whole is None else cls(values, (whole,), len(whole))
-        slices, ahead = list[bytes](), 0
+            return cls([values], len(values))
+        slices, pickles, ahead = list[list[Any]](), list[bytes](), 0
         for at in range(0, len(values), SLICE):
-            some = values[at : at + SLICE]
-            body = plain_pickle(some if type(some) is list else list(some))
+            some = list(values[at : at + SLICE])
+            body = plain_pickle(some)
             if body is None:
                 return None
+            slices.append(some)
             if ahead <= AHEAD_BYTES:
-                slices.append(body)
+                pickles.append(body)
             ahead += len(body)
-        return cls(values, slices, ahead)
+        return cls(slices, sum(map(len, slices)), pickles, ahead)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(self._slices)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return self._between(*at.indices(self._length)[:2]) if at.step in (None, 1) else list(self)[at]
+        at = range(self._length)[at]
+        return self._slices[at // self._step][at % self._step]
+
+    def _between(self, a: int, b: int) -> Sequence[Any]:
+        step, first, last = self._step, a // self._step, (b - 1) // self._step
+        if first >= last:
+            return self._slices[first][a - first * step : b - first * step] if a < b else []
+        return list(islice(chain.from_iterable(self._slices[first : last + 1]), a - first * step, b - first * step))
 
     def encode(self, positions: Sequence[int]) -> Values:
         """The values at these positions."""
-        if len(self._slices) == 1 and len(positions) == len(self._values) and isinstance(positions, range):
-            return Values(self._slices[0], len(positions))
         if not isinstance(positions, range) or positions.step != 1:
-            return Values.of_plain([self._values[at] for at in positions])
-        a, b = positions.start, positions.stop
-        first, end = -(-a // SLICE), min(b // SLICE, len(self._slices))
-        if b == len(self._values) and len(self._slices) * SLICE >= b:
-            end = len(self._slices)
+            return Values.of_plain([self[at] for at in positions])
+        a, b, step = positions.start, positions.stop, self._step
+        first, end = -(-a // step), min(b // step, len(self._pickles))
+        if b == self._length and len(self._pickles) * step >= b:
+            end = len(self._pickles)
         if first >= end:
-            return Values.of_plain(self._values[a:b])
-        between = (a, first * SLICE), (end * SLICE, b)
-        head, tail = (pickle.dumps(self._values[x:y], 5) if x < y else b"" for x, y in between)
-        return Values(b"".join([head, *self._slices[first:end], tail]), b - a)
+            return Values.of_plain(self._between(a, b))
+        if end - first == 1 and b - a == len(self._slices[first]):
+            return Values(self._pickles[first], b - a)
+        between = (a, first * step), (end * step, b)
+        head, tail = (pickle.dumps(self._between(x, y), 5) if x < y else b"" for x, y in between)
+        return Values(b"".join([head, *self._pickles[first:end], tail]), b - a)
 
 
 class NotDumped(Exception):
@@ -374,10 +394,11 @@ class Values:
 
     def plain(self) -> list[Any]:
         """All values of a plain sequence, loaded once."""
+        pickled = self._pickled  # before the look at the list, which another thread may make
         if self._list is None:
-            values = pickle.loads(self._pickled)
+            values = pickle.loads(pickled)
             if len(values) < self._length:
-                source, values = io.BytesIO(self._pickled), []
+                source, values = io.BytesIO(pickled), []
                 while len(values) < self._length:
                     values += pickle.load(source)  # one unpickler for all would mix up what they refer to
             self._list = values if type(values) is list else list(values)

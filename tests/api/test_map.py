@@ -7,9 +7,11 @@ import functools
 import operator
 import threading
 from collections import Counter, namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -84,6 +86,26 @@ def test_tasks_of_one_map_run_at_the_same_time(local, gate, begun):
     assert len(begun.heard(2)) == 2
     gate.open(2)
     assert run.wait()
+
+
+@pytest.mark.parametrize("count", [10, 20_000])
+def test_items_are_those_at_the_call_whatever_becomes_of_the_list(local, gate, count):
+    items, pipe = list(range(count)), gate.path
+    run = local.map(lambda x: (wait_at(pipe), x)[1] if x == 0 else x, items, chunksize=count // 5)
+    items[:] = [None] * count
+    gate.open(1)
+    assert list(run) == list(range(count))
+
+
+def test_results_that_are_there_out_of_turn_come_in_turn(local, gate):
+    pipe = gate.path
+    run = local.map(lambda x: wait_at(pipe) if x == 0 else x, range(10), chunksize=1)
+    with ThreadPoolExecutor(1) as pool:
+        in_turn = pool.submit(list, run)
+        first = dict(islice(run.as_completed(), 9))
+        gate.open(1)
+        assert in_turn.result() == [None, *range(1, 10)]
+    assert 0 not in first
 
 
 def test_the_chunk_size_changes_nothing(session):

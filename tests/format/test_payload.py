@@ -116,6 +116,10 @@ def test_plain_items_travel_in_any_chunks(values, slice_, ahead, data):
         items = Plain.of(values)
         assert list(travelled(items.encode(range(a, b)))) == values[a:b]
         assert list(travelled(items.encode(some))) == [values[at] for at in some]
+        assert list(items) == [items[at] for at in range(len(items))] == values
+        assert list(items[a:b]) == values[a:b]
+        assert items[a:b:2] == values[a:b:2]
+        assert not values or items[-1] == values[-1]
         assert Plain.of([*values, Int(1)]) is None
 
 
