@@ -18,7 +18,8 @@ CATEGORIES = (33, 43, 50, 58, 70)
 
 def draw(axes: Any, gust: F4, grid: Grid, land: Mask, tracks: Iterable[Track] = (), *, title: str = "") -> Any:
     """Gusts over land and sea with the storms' tracks, on matplotlib axes; what was drawn, for a colour bar."""
-    edges = (grid.lon[0], grid.lon[-1], grid.lat[0], grid.lat[-1])
+    half = grid.step / 2  # a cell is drawn around its point
+    edges = (grid.lon[0] - half, grid.lon[-1] + half, grid.lat[0] - half, grid.lat[-1] + half)
     axes.imshow(~land, extent=edges, origin="lower", cmap="gray", vmin=-6, vmax=1.4, aspect="auto")
     shown = axes.imshow(
         np.ma.masked_equal(gust, 0),
