@@ -7,6 +7,7 @@ and has no secret, cannot make a reader load what he wrote.
 from __future__ import annotations
 
 import hmac
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LARGE_BYTES = 8 << 20  # more goes in several requests at a time; also the least of each but the last
 MOST_BYTES = 5 << 30  # of one request; a create is one, and so is the copy of it that is read back
 _MOST_PARTS = 10_000
+PIECE_BYTES = 256 << 10
 _TOGETHER = 8  # requests at a time for one large object
 CRC, MAC, BY = "fnmap-crc", "fnmap-mac", "fnmap-by"
 Body = bytes | memoryview
@@ -43,8 +45,8 @@ class Objects:
         with self._explained("read", key):
             found = obstore.get(store, path)
             size = found.meta["size"]
-            body = bytes(found.bytes()) if size <= LARGE_BYTES else self._by_ranges(store, path, size)
-        self._check(key, body, found.attributes)
+            body, crc = _streamed(found) if size <= LARGE_BYTES else self._by_ranges(store, path, size)
+        self._check(key, body, crc, found.attributes)
         return body
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
@@ -131,14 +133,15 @@ class Objects:
     def _explained(self, doing: Doing, key: str) -> Any:
         return explained(doing, self.place.bucket, self.place.region, self.place.path(key))
 
-    def _by_ranges(self, store: Client, path: str, size: int) -> bytes:
+    def _by_ranges(self, store: Client, path: str, size: int) -> tuple[bytes, int]:
         import obstore
 
         def read(start: int) -> Any:
             return obstore.get_range(store, path, start=start, length=min(LARGE_BYTES, size - start))
 
         with ThreadPoolExecutor(_TOGETHER, thread_name_prefix="fnmap-s3") as pool:
-            return b"".join(pool.map(read, range(0, size, LARGE_BYTES)))
+            body = b"".join(pool.map(read, range(0, size, LARGE_BYTES)))
+        return body, crc32(body)
 
     def _carries(self, key: str, body: Body) -> dict[str, str]:
         """What is written beside the body."""
@@ -147,8 +150,8 @@ class Objects:
             carries[MAC] = self._mac(self.secret, key, body)
         return carries
 
-    def _check(self, key: str, body: bytes, carries: Mapping[Any, str]) -> None:
-        if CRC in carries and carries[CRC] != f"{crc32(body):08x}":
+    def _check(self, key: str, body: bytes, crc: int, carries: Mapping[Any, str]) -> None:
+        if CRC in carries and carries[CRC] != f"{crc:08x}":
             raise StoreBusy(
                 f"{key!r} in s3://{self.place.bucket} does not fit its checksum: damaged on the way, or there"
             )
@@ -173,6 +176,19 @@ class Objects:
         mac = hmac.new(secret, key.encode() + b"\0", "sha256")
         mac.update(body)
         return mac.hexdigest()
+
+
+def _streamed(found: Any) -> tuple[bytes, int]:
+    """The body of an answer and its checksum. Of a large one each piece is summed up while it is in the cache, and its
+    memory is used again for the next: fresh memory for two copies of 8 MB takes as long as to receive them."""
+    if found.meta["size"] <= 4 * PIECE_BYTES:
+        body = bytes(found.bytes())
+        return body, crc32(body)
+    out, crc = io.BytesIO(), 0
+    for piece in found.stream(min_chunk_size=PIECE_BYTES):
+        out.write(piece)
+        crc = crc32(piece, crc)
+    return out.getvalue(), crc
 
 
 def new_name() -> str:

@@ -106,6 +106,18 @@ def test_what_is_put_arrives_whole_and_what_is_deleted_goes(behind, s3_url, rate
     assert list(truth.list("")) == []
 
 
+@pytest.mark.parametrize("size", [900_000, 3_000_000])  # in one piece, and in several
+def test_what_comes_in_pieces_is_whole_or_asked_for_again(behind, s3_url, size):
+    body = bytes(range(251)) * (size // 251)
+    open_store(s3_url).put("a", body)
+    proxy, store = behind(0.5, ("reset", "flip", "truncate"), seed=4)
+    assert [store.get("a") == body for _ in range(8)] == [True] * 8
+    assert {"flip", "truncate"} <= proxy.failures.keys()
+    _, never = behind(1.0, ("flip",), tries=2)
+    with pytest.raises(StoreBusy, match=r"'a' .* does not fit its checksum"):
+        never.get("a")
+
+
 def test_a_large_object_is_whole_though_requests_for_its_parts_fail(behind, s3_url):
     _, store = behind(0.1, ("503", "reset", "flip", "truncate"))
     body = bytes(range(251)) * 90_000  # 22 MB, three parts
