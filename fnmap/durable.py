@@ -19,7 +19,7 @@ from fnmap.errors import Damaged, MissingKey, RunBusy, RunError, RunNotFound, Ru
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
 from fnmap.format.payload import Frame, Ref, Values, pack, unpack
-from fnmap.format.travel import dump_function, dumps, to_worker
+from fnmap.format.travel import dump_function, dumps
 from fnmap.lease import BEAT_S, begin_again, claim, committed, is_last, read_head, read_plan, say_alive
 from fnmap.options import DEFAULTS, MapOptions
 from fnmap.planning.schedule import Chunk, Schedule, State
@@ -235,7 +235,7 @@ def _kept(fn: Callable[..., Any], kwargs: Mapping[str, Any], job: Job, source: I
     function = job.frames  # pickled already, but for large buffers that lie elsewhere and go with this process
     if job.live is not None or any(isinstance(frame, Ref) for frame in function):
         _, function = dump_function(fn, kwargs, None)
-    items = [] if source is None else Values.of(source.items, to_worker).frames()
+    items = [] if source is None else source.whole().frames()
     return [len(function).to_bytes(8, "little"), *function, *items]
 
 

@@ -81,6 +81,10 @@ class Items:
                 except NotPicklable as error:
                     raise not_picklable(at, item, NotDumped(at, error)) from error
 
+    def whole(self) -> Values:
+        """All of them, large buffers and all."""
+        return Values.of(self.items, to_worker) if self._plain is None else self.encode(range(len(self)))
+
     def item(self, task: int) -> Any:
         return self.items[task]
 

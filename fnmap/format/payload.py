@@ -188,7 +188,8 @@ class Plain(Sequence[Any]):
             return cls([values], len(values))
         slices, pickles, ahead = list[list[Any]](), list[bytes](), 0
         for at in range(0, len(values), SLICE):
-            some = list(values[at : at + SLICE])
+            some = values[at : at + SLICE]
+            some = some if type(some) is list else list(some)
             body = plain_pickle(some)
             if body is None:
                 return None
@@ -396,9 +397,10 @@ class Values:
         """All values of a plain sequence, loaded once."""
         pickled = self._pickled  # before the look at the list, which another thread may make
         if self._list is None:
-            values = pickle.loads(pickled)
+            values = pickle.loads(pickled) if self._length <= SLICE else ()  # more are of several pickles, most often
             if len(values) < self._length:
-                source, values = io.BytesIO(pickled), []
+                source = io.BytesIO(pickled)
+                values = pickle.load(source)
                 while len(values) < self._length:
                     values += pickle.load(source)  # one unpickler for all would mix up what they refer to
             self._list = values if type(values) is list else list(values)
