@@ -9,6 +9,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from fnmap.awaited import all_arrived, any_among, any_awaited, items_arrived
@@ -16,6 +17,7 @@ from fnmap.compute.base import is_far
 from fnmap.errors import NotCallable, NotPicklable, UsageError
 from fnmap.format.call import Form, Job
 from fnmap.format.levels import Levels, levels
+from fnmap.format.needs import needed
 from fnmap.format.payload import Plain, Ref, size
 from fnmap.format.stable import same, snapshot
 from fnmap.format.travel import dump_function, dumps
@@ -88,8 +90,9 @@ def _new_job(
     retry_on, timeout_s = _dump_types(options.retry), options.timeout
     if limits.in_process:
         return Job(f"live-{next(_ids)}", (), form, retry_on, timeout_s, heard, None, (fn, dict(kwargs)))
+    codes = list[CodeType]() if is_far(session.compute) else None
     try:
-        digest, frames = dump_function(fn, kwargs, shared)
+        digest, frames = dump_function(fn, kwargs, shared, codes)
         if shared is not None:
             shared.check(frames)
     except NotPicklable as error:  # something of ours, which says what to do
@@ -103,7 +106,8 @@ def _new_job(
         frames = [f if isinstance(f, Ref) or memoryview(f).nbytes < SMALL_BYTES else shared.put(f) for f in frames]
     made_of = digest, form, retry_on, timeout_s, heard, options.results or session.results
     key = hashlib.blake2b(pickle.dumps(made_of), digest_size=16).hexdigest()
-    job = Job(key, frames, form, retry_on, timeout_s, heard, session.scratch)
+    imports = needed(fn, codes) if codes else frozenset[str]()
+    job = Job(key, frames, form, retry_on, timeout_s, heard, session.scratch, imports=imports)
     if is_far(session.compute):
         session.compute.check(job)
     return job

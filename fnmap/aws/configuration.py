@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn
 
-from fnmap.aws.deployment import MEMORY_MOST_MB, function_of
+from fnmap.aws.deployment import MEMORY_MOST_MB, PACKAGES_LIMIT, function_of
 from fnmap.aws.requests import Refused, Service, function_path
 from fnmap.errors import DeployError, NotPicklable
+from fnmap.format.installed import is_installed_top
 
 MOST_MB = 5 << 10  # of an object that is created at once
+LONGEST = 100  # bytes that a package's name and version take in a list
+# what comes along, or with Lambda's runtime: boto3 and what it needs
+_THERE = frozenset({"fnmap", "boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"})
 _ALIKE = ("cloudpickle", "numpy")  # whose pickles may not load in another major version
 
 
@@ -124,14 +128,17 @@ def check_alike(there: Configuration, code: str) -> None:
 
 
 def check_packages(there: Configuration, modules: Iterable[str], what: str) -> None:
-    """Raise DeployError if a package that these modules are of is missing in the function."""
-    if not there.packages:
+    """Raise DeployError if a package that these modules are of is certainly missing in the function."""
+    listed = sum(len(name) + len(version) + 2 for name, version in there.packages.items())
+    if not there.packages or listed > PACKAGES_LIMIT - LONGEST:  # it may have more than could be said
         return
     has = {name.lower().replace("_", "-") for name in there.packages}
     homes = _homes()
     for module in sorted({module.partition(".")[0] for module in modules}):
         names = [name.lower().replace("_", "-") for name in homes.get(module, ())]
-        if module in sys.stdlib_module_names or module == "fnmap" or not names or has.intersection(names):
+        if module in sys.stdlib_module_names or module in _THERE or not names or has.intersection(names):
+            continue
+        if not is_installed_top(module):
             continue
         raise DeployError(
             f"{what} needs the package {names[0]!r}, which is missing in the function {there.name!r}: run"

@@ -131,7 +131,7 @@ class LambdaCompute:
 
     def check(self, job: Job) -> None:
         """Raise DeployError if the function lacks a package that the job needs."""
-        check_packages(self.there, _modules(job), "what is mapped")
+        check_packages(self.there, _modules(job) | job.imports, "what is mapped")
 
     def check_size(self, size: int) -> None:
         """Raise NotPicklable for an object that no environment of the function could hold, or S3 take."""

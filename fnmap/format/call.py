@@ -26,7 +26,7 @@ class Job:
     """What all calls of one stage share; a warm worker keeps it.
 
     `frames`: the pickled (function, keywords). `live`: the same two as objects, for a compute that runs
-    in this very process.
+    in this very process. `imports`: modules that each call needs and the frames do not name; they do not travel.
     """
 
     key: str
@@ -38,6 +38,7 @@ class Job:
     scratch: Store | None = None  # where large results go, and refs are found
     live: Any = None
     arrow: bool = False  # results come back without pickles
+    imports: frozenset[str] = frozenset()
 
     def wire(self) -> list[Frame]:
         head = (self.key, self.form, self.retry_on, self.timeout_s, self.log_levels, self.scratch, self.arrow)

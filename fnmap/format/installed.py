@@ -9,9 +9,10 @@ import importlib.util
 import sys
 import types
 from hashlib import blake2b
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from fnmap.format.travel import is_installed_path, user_module_names
+from fnmap.format.travel import holds_installed, is_installed_path, user_module_names
 
 MAIN = frozenset({"__main__", "__mp_main__"})
 
@@ -49,20 +50,34 @@ def find_module(name: str) -> types.ModuleType | str | None:
     if name in sys.modules:
         return named(name) if is_installed_module(name) else sys.modules[name]
     top = name.partition(".")[0]
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
+    if (spec := _spec(top)) is None:
         return None
-    places = [spec.origin or "", *(spec.submodule_search_locations or ())]
-    if top in sys.stdlib_module_names or any(map(is_installed_path, places)):
+    if top in sys.stdlib_module_names or _is_installed(spec):
         return named(name)
     try:
         module = importlib.import_module(name)
     except Exception:  # whatever a module raises when it is run; the function's import will raise it too
         return None
     return named(name) if is_installed_module(name) else module
+
+
+def is_installed_top(name: str) -> bool:
+    """Would an import of this top level module find one that is installed, rather than the user's own?"""
+    if (spec := _spec(name)) is None:
+        return False
+    places = spec.submodule_search_locations or [spec.origin or ""]
+    return _is_installed(spec) or any(holds_installed(Path(place).parent) for place in places)
+
+
+def _spec(top: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+
+
+def _is_installed(spec: ModuleSpec) -> bool:
+    return any(map(is_installed_path, [spec.origin or "", *(spec.submodule_search_locations or ())]))
 
 
 def named(module: str) -> str:

@@ -52,7 +52,7 @@ def _travels_by_value(name: str, module: types.ModuleType) -> bool:
     if not path.endswith(".py") or is_installed_path(path):
         return False
     folder = Path(_file(sys.modules.get(top)) or path).parent
-    return not _holds_installed(folder) and not _holds_installed(folder.parent)
+    return not holds_installed(folder) and not holds_installed(folder.parent)
 
 
 def _asleep(module: object) -> bool:
@@ -70,7 +70,7 @@ def _file(module: object) -> str | None:
 
 
 @functools.cache
-def _holds_installed(folder: Path) -> bool:
+def holds_installed(folder: Path) -> bool:
     """Did pip put packages there, as it does with --target?"""
     return any(folder.glob("*.dist-info"))
 
@@ -128,6 +128,17 @@ class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
 
     def common(self) -> bytes:
         return b""
+
+
+class _Noting(_Whole):
+    """Tells which code it has pickled."""
+
+    codes: list[types.CodeType]
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is types.CodeType:
+            self.codes.append(obj)
+        return super().reducer_override(obj)
 
 
 class _WholeHome(_Whole):
@@ -210,6 +221,14 @@ def whole(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
 
 
 @contextmanager
+def _noting(codes: list[types.CodeType], out: io.BytesIO, take: Take) -> Iterator[Dumper]:
+    with _by_value():
+        dumper = _Noting(out, 5, buffer_callback=take)
+        dumper.codes = codes
+        yield dumper
+
+
+@contextmanager
 def whole_home(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
     """Pickle one object, such as an exception, on its way home."""
     yield _WholeHome(out, 5, buffer_callback=take)
@@ -229,9 +248,12 @@ def dumps(obj: Any) -> bytes:
     return out.getvalue()
 
 
-def dump_function(fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Share | None) -> tuple[str, list[Frame]]:
-    """A function and its fixed keywords as frames, with a key that names their content."""
-    frames = dump((fn, dict(kwargs)), whole, share)
+def dump_function(
+    fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Share | None, codes: list[types.CodeType] | None = None
+) -> tuple[str, list[Frame]]:
+    """A function and its fixed keywords as frames, with a key that names their content. `codes` gets all code that they
+    hold."""
+    frames = dump((fn, dict(kwargs)), whole if codes is None else functools.partial(_noting, codes), share)
     digest = hashlib.blake2b(digest_size=16)
     for frame in frames:
         digest.update(frame.key.encode() if isinstance(frame, Ref) else frame)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import fnmap
-from fnmap.aws.configuration import Configuration, check_size
+from fnmap.aws import configuration as configuration_module
+from fnmap.aws.configuration import Configuration, check_packages, check_size
 from fnmap.aws.package import code_hash
 from fnmap.compute import aws_lambda
 from fnmap.compute.aws_lambda import LambdaCompute
@@ -165,6 +166,57 @@ def test_a_package_that_is_missing_in_the_function(aws_here, deploy):
     with fnmap.Session(on=LambdaCompute(name, workers=1)) as session, pytest.raises(DeployError, match=mends):
         session.map(lambda x: yaml.safe_load(x) or 1, ["1"])
     assert aws_here.service.counts.get("invocations", 0) == before
+
+
+@pytest.fixture
+def bare(aws_here, deploy):
+    """A session with a function that lacks most packages, which must not be called."""
+    before = aws_here.service.counts.get("invocations", 0)
+    with fnmap.Session(on=LambdaCompute(deploy("bare", FNMAP_PACKAGES="cloudpickle=3.0 numpy=2.0"))) as session:
+        yield session
+        assert aws_here.service.counts.get("invocations", 0) == before
+
+
+def load(text):
+    import yaml.nodes
+
+    return yaml.nodes, text
+
+
+class Loader:
+    def __init__(self, text):
+        self.text = load(text)
+
+
+MISSING = r"the package 'pyyaml'.*`fnmap deploy --name bare --add pyyaml=="
+
+
+@pytest.mark.parametrize("fn", [load, Loader, lambda x: [load(one) for one in x]])
+def test_a_package_that_the_body_of_a_function_imports_is_missing(bare, fn):
+    with pytest.raises(DeployError, match=MISSING):
+        bare.map(fn, ["1"])
+
+
+def test_a_package_that_a_stage_of_a_plan_imports_is_missing(bare):
+    plan = fnmap.Plan("lacking")
+    plan.map(load, plan.map(abs, range(3)))
+    with pytest.raises(DeployError, match=MISSING):
+        bare.run_plan(plan)
+
+
+def check_imports(modules, **packages):
+    check_packages(Configuration("fnmap", b"", "s3://b", "3.11", 128, 60.0, packages, ""), modules, "it")
+
+
+def test_what_may_be_there_is_not_refused(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(configuration_module._homes(), "mine", ["my-project"])  # as pip install --editable says
+    check_imports({"boto3", "json", "nowhere_at_all", "numpy.linalg", "mine.x"}, numpy="2.0")
+    with pytest.raises(DeployError, match="'pyyaml'"):
+        check_imports({"yaml"}, numpy="2.0")
+    check_imports({"yaml"}, **{f"package-{n}": "1.0.0" for n in range(120)})  # the function could not list them all
+    check_imports({"yaml"})
 
 
 def test_a_bucket_that_is_gone(make_aws, s3_server, monkeypatch):
