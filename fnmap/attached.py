@@ -201,6 +201,7 @@ class _AttachedMap(_Attached):
             raise RunNotFound(
                 f"run {self.name!r} drew its items from an iterator, which is gone: it cannot be finished"
             )
+        build.check_store(self.session, self.store)
         number, live_id = self.claim(), build.new_run_id()
         shared = build.new_shared(self.session, live_id)
         fn, kwargs = read_function(function)
@@ -229,6 +230,7 @@ class _AttachedPlan(_Attached):
         from fnmap.durable_plan import hold_plan
         from fnmap.plan_run import make_stages
 
+        build.check_store(self.session, self.store)
         number = self.claim()
         stages = make_stages(self.run, self.session, self.store, self.name, build.new_run_id(), number)
         for stage, before in zip(stages, self.schedules, strict=True):

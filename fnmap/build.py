@@ -134,7 +134,18 @@ def new_shared(session: Session, run_id: str) -> Shared | None:
     if session.compute.limits.in_process:
         return None
     check = session.compute.check_size if is_far(session.compute) else None
-    return Shared(lambda: session.scratch, run_id, check)
+
+    def scratch() -> Store:
+        check_store(session, session.scratch)
+        return session.scratch
+
+    return Shared(scratch, run_id, check)
+
+
+def check_store(session: Session, store: Store) -> None:
+    """Raise what keeps workers from using the store of a run."""
+    if is_far(session.compute):
+        session.compute.check_store(store)
 
 
 def check_timeout(options: MapOptions, task_s: float | None) -> None:

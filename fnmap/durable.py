@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fnmap import clock
-from fnmap.build import part_digits
+from fnmap.build import check_store, part_digits
 from fnmap.errors import Damaged, MissingKey, RunBusy, RunError, RunNotFound, RunTakenOver, StoreError, UsageError
 from fnmap.format import keys
 from fnmap.format.call import Job, Place, Report
@@ -125,6 +125,7 @@ def begin(
     """Claim the run's name for it. Raises RunBusy if another driver may be alive, UsageError if the name
     belongs to another call."""
     name, store = keys.check_name(run.id), session.store
+    check_store(session, store)
     if job.arrow:
         from fnmap.format.parts import refuse_pickles
 

@@ -269,6 +269,7 @@ def start_plan(
     stages = make_stages(run, session, store, run.id, live_id, number)
     for stage, stage_run in zip(stages, run.runs.values(), strict=True):
         stage_run.ledger.hold(stage)
+    build.check_store(session, store)
     if caches:
         run.cached = _cached(run, store, cache)
     if name is None:

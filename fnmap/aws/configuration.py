@@ -34,7 +34,7 @@ class Size:
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """A deployed function. `packages`: versions by distribution, as far as the deployment could say them; `sizes`: how
-    many times its memory there is, itself among them."""
+    many times its memory there is, itself among them; `role`: the ARN of what it runs as."""
 
     name: str
     secret: bytes
@@ -45,6 +45,7 @@ class Configuration:
     packages: dict[str, str]
     code: str
     sizes: tuple[int, ...] = (1,)
+    role: str = ""
 
     @property
     def deploy(self) -> str:
@@ -107,6 +108,7 @@ def read_configuration(service: Service, function: str) -> Configuration:
         packages,
         variables.get("FNMAP_CODE", ""),
         sizes,
+        said.get("Role", ""),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fnmap.errors import NotAuthentic
 
-CALL, ANSWER = b"call\0", b"answer\0"
+CALL, ANSWER, REACH = b"call\0", b"answer\0", b"reach\0"
 Event = dict[str, Any]
 _LENGTH = struct.Struct("<I")
 

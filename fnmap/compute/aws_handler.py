@@ -25,6 +25,7 @@ from typing import Any
 
 from fnmap.aws import envelope
 from fnmap.aws.requests import Refused, Service, function_path
+from fnmap.compute.aws_reach import REACH, answer
 from fnmap.compute.local import LocalCompute, line_of, say
 from fnmap.errors import CallTimeout, NotAuthentic, StoreBusy, StoreError, WorkerLost
 from fnmap.format.call import Call, Job, Report
@@ -73,6 +74,8 @@ class Environment:
             return {"pong": {"python": platform.python_version(), "calls": self.calls, "pid": os.getpid()}}
         if "fan" in event:
             return self._fan_out(event["fan"], context.function_name)
+        if REACH in event:
+            return answer(self.secret, *self._opened(event[REACH], envelope.REACH))
         begun = time.time()
         (tag, job_at, queue, kept), message = self._opened(event)
         left_s = context.get_remaining_time_in_millis() / 1000
@@ -87,11 +90,11 @@ class Environment:
             return None
         return json.loads(self._sealed(tag, head, body, ANSWER_BYTES))
 
-    def _opened(self, event: Any) -> Any:
+    def _opened(self, event: Any, purpose: bytes = envelope.CALL) -> Any:
         """What an event holds. Raises NotAuthentic."""
         if not self.secret:
             raise NotAuthentic("the function has no FNMAP_SECRET: run `fnmap deploy`")
-        return envelope.unpacked(envelope.opened(self.secret, envelope.CALL, event))
+        return envelope.unpacked(envelope.opened(self.secret, purpose, event))
 
     def _sealed(self, tag: str, head: Any, body: bytes, most_bytes: int) -> bytes:
         """An answer; one that is too large waits in the store."""

@@ -25,11 +25,11 @@ from fnmap.aws.package import code_hash
 from fnmap.aws.requests import Refused, Service, code_of, function_path
 from fnmap.aws.wire import OVERDUE, WITHDRAWN, Wire
 from fnmap.compute.aws_messages import Messages
+from fnmap.compute.aws_reach import Reach
 from fnmap.compute.aws_window import Window
 from fnmap.compute.base import Limits
 from fnmap.errors import CallTimeout, ComputeError, DeployError, NotAuthentic, UsageError, WorkerLost
 from fnmap.format.call import Call, Job, Report
-from fnmap.format.payload import Ref
 from fnmap.storage.base import Store
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class LambdaCompute:
         self.there: Configuration = read_configuration(self.service, function)
         check_alike(self.there, code_hash())
         self.mode, self.function, self._workers = mode, function, workers
-        self.messages = Messages(self.there)
+        self._reach = Reach(self.service, self.there)
+        self.messages = Messages(self.there, self.check_store)
         self.window, self._patience_s = Window(workers), patience_s
         self._lock, self._making, self._closed = threading.Lock(), threading.Lock(), False
         self._wire: Wire | None = None
@@ -123,6 +124,8 @@ class LambdaCompute:
         future: Future[Report] = Future()
         future.set_running_or_notify_cancel()
         call = replace(call, budget_s=min(call.budget_s or self.there.timeout_s, 0.8 * self.there.timeout_s))
+        if call.items_key is not None and call.job.scratch is not None:
+            self.check_store(call.job.scratch)
         if self._goes_detached(call):
             self.detached.send(call, future)
         else:
@@ -131,7 +134,13 @@ class LambdaCompute:
 
     def check(self, job: Job) -> None:
         """Raise DeployError if the function lacks a package that the job needs."""
-        check_packages(self.there, _modules(job) | job.imports, "what is mapped")
+        from fnmap.format.modules import modules_of_frames
+
+        check_packages(self.there, modules_of_frames(job.frames) | job.imports, "what is mapped")
+
+    def check_store(self, store: Store) -> None:
+        """Raise DeployError if the function may not use the store. It is asked once for each bucket."""
+        self._reach.check(store)
 
     def check_size(self, size: int) -> None:
         """Raise NotPicklable for an object that no environment of the function could hold, or S3 take."""
@@ -286,9 +295,3 @@ def settle(future: Future[Report], outcome: Report | Exception) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-def _modules(job: Job) -> set[str]:
-    from fnmap.format.modules import modules_of
-
-    return set() if not job.frames or isinstance(job.frames[0], Ref) else modules_of(job.frames[0])

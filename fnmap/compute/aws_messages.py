@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -27,10 +28,11 @@ Place = tuple[str, str]
 
 
 class Messages:
-    """Makes events for the function of this configuration, and reads its answers."""
+    """Makes events for the function of this configuration, and reads its answers. `check_store` raises if it may not
+    use a store."""
 
-    def __init__(self, there: Configuration) -> None:
-        self.there = there
+    def __init__(self, there: Configuration, check_store: Callable[[Store], None]) -> None:
+        self.there, self._check_store = there, check_store
         self._jobs: dict[str, Place | None] = {}  # by key: where the job is in the store; None: it goes with the call
         self._lock = threading.Lock()
 
@@ -50,7 +52,7 @@ class Messages:
         message, kept = b"".join(call.to_message(with_job=job_at is None)), None
         if 4 * len(message) // 3 > most_bytes - 1000:
             kept = f"tmp/sent/{os.urandom(8).hex()}"
-            self.home.put(kept, message)
+            self._put(kept, message)
             message = b""
         tag = f"{call.id}#{os.urandom(8).hex()}"
         body = envelope.packed((tag, job_at, queue, kept), message)
@@ -95,6 +97,11 @@ class Messages:
         mend = self.there.more_memory(self.there.size(call.memory))
         return WorkerLost(f"{message}: {mend}", at=at, log=log, out_of_memory=True)
 
+    def _put(self, key: str, body: bytes) -> None:
+        """Leave something for the function."""
+        self._check_store(self.home)
+        self.home.put(key, body)
+
     def _place(self, job: Job) -> Place | None:
         """None if the job goes with the call; else its key and where it is in the deployment's store."""
         with self._lock:
@@ -103,7 +110,7 @@ class Messages:
                 size = sum(len(f.key) if isinstance(f, Ref) else nbytes(f) for f in frames)
                 place = None if size <= JOB_BYTES else (job.key, f"tmp/job/{os.urandom(8).hex()}")
                 if place is not None:
-                    self.home.put(place[1], b"".join(pack(frames)))
+                    self._put(place[1], b"".join(pack(frames)))
                 while len(self._jobs) >= JOBS:
                     del self._jobs[next(iter(self._jobs))]
                 self._jobs[job.key] = place

@@ -81,6 +81,10 @@ class Far(Protocol):
         """Raise what is wrong with a job before any call of it is made."""
         ...
 
+    def check_store(self, store: Store) -> None:
+        """Raise what keeps workers from using the store, before any call is made that needs it."""
+        ...
+
     def check_size(self, size: int) -> None:
         """Raise NotPicklable, with what mends it, for an object of so many bytes that no worker could hold it."""
         ...

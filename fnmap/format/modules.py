@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from fnmap.format.payload import Frame, Ref
+
+
+def modules_of_frames(frames: Sequence[Frame]) -> set[str]:
+    """`modules_of` the pickle that comes first; none where that lies in a store."""
+    return set() if not frames or isinstance(frames[0], Ref) else modules_of(frames[0])
 
 
 def modules_of(pickled: bytes | bytearray | memoryview) -> set[str]:

@@ -64,11 +64,12 @@ class LocalAws:
 @contextmanager
 def local_aws(
     *, light: bool = False, queues: bool | Server = False, function: str = "fnmap", memory_mb: int = 1769,
-    sizes: Sequence[int] = (), timeout_s: int = 60, metrics: bool = False, s3: Server | None = None, **options: Any,
+    sizes: Sequence[int] = (), timeout_s: int = 60, metrics: bool = False, s3: Server | None = None, role: str = "",
+    **options: Any,
 ) -> Iterator[LocalAws]:  # fmt: skip
     """Start it all, and stop it at the end. `light`: environments are objects in one process, thousands of them;
-    `queues`: SQS too, which detached calls need. These and `s3` may be servers that run already. `options` are those of
-    LambdaService."""
+    `queues`: SQS too, which detached calls need. These and `s3` may be servers that run already; `role`: the key that
+    functions have in S3, one of `servers.MAY`, unless it is ours. `options` are those of LambdaService."""
     with ExitStack() as stack:
         s3 = s3 or stack.enter_context(s3_server())
         bucket, seen = s3.make_bucket(), dict(s3.env)
@@ -83,8 +84,9 @@ def local_aws(
             "FNMAP_METRICS": "1" if metrics else "0",
         }
         handler = light_handler({**seen, **variables}) if light else None
-        service = stack.enter_context(LambdaService(extra_env=seen, isolated=False, light=handler, **options))
-        found = LocalAws(service.env, service, s3, bucket, variables)
+        theirs = {**seen, "AWS_ACCESS_KEY_ID": role} if role else seen
+        service = stack.enter_context(LambdaService(extra_env=theirs, isolated=False, light=handler, **options))
+        found = LocalAws({**service.env, **seen}, service, s3, bucket, variables)
         found.deploy(function, memory_mb=memory_mb, timeout_s=timeout_s, sizes=sizes)
         yield found
 

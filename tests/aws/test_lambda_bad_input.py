@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partialmethod
+from functools import cache, partialmethod
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from fnmap.aws.package import code_hash
 from fnmap.compute import aws_lambda
 from fnmap.compute.aws_lambda import LambdaCompute
 from fnmap.compute.aws_messages import Messages
-from fnmap.errors import ComputeError, DeployError, NoBucket, NotPicklable, UsageError
+from fnmap.compute.aws_reach import tried
+from fnmap.errors import ComputeError, DeployError, NoBucket, NotPicklable, StoreBusy, UsageError
+from fnmap.storage.memory import MemoryStore
 from fnmap.storage.open import open_store
 from fnmap.testing.proxy import FaultyProxy
 
@@ -227,6 +230,115 @@ def test_a_bucket_that_is_gone(make_aws, s3_server, monkeypatch):
         with fnmap.Session(on=LambdaCompute(workers=1)) as session, pytest.raises(NoBucket, match=aws.bucket):
             session.map(abs, [1], name="nowhere")
     assert not aws.service.counts.get("invocations")
+
+
+# -- a role that may not use the bucket ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def roles(s3_server):
+    """Lambda with a function whose role may do less than we."""
+    from fnmap.testing.local_aws import local_aws
+
+    with ExitStack() as stack:
+        yield cache(lambda role: stack.enter_context(local_aws(role=role, s3=s3_server)))
+
+
+@pytest.fixture
+def as_role(roles, tmp_path, monkeypatch):
+    """Begins a session with a function of that role, none of whose tasks may run."""
+    with ExitStack() as stack:
+
+        def begin(role, **options):
+            aws = roles(role)
+            for name, value in aws.env.items():
+                monkeypatch.setenv(name, value)
+            session = stack.enter_context(fnmap.Session(on=LambdaCompute(workers=2), **options))
+            return session, open_store(f"s3://{aws.bucket}").sealed_with(bytes.fromhex(aws.variables["FNMAP_SECRET"]))
+
+        yield begin, lambda x: (tmp_path / f"ran-{x}").touch()
+        assert not list(tmp_path.glob("ran-*"))
+
+
+CANNOT = r"the function 'fnmap' cannot use s3://"
+DENIED = CANNOT + r"{0} with its role 'fnmap': cannot {1} .*AccessDenied.*allow s3:{2}Object"
+MENDS = r".*: run `fnmap deploy`, which"
+
+
+@pytest.mark.parametrize(("role", "verb", "says"), [("reader", "write", "Put"), ("writer", "read", "Get")])
+def test_a_role_that_may_not_use_the_bucket_is_named_before_any_task(as_role, role, verb, says):
+    begin, task = as_role
+    session, store = begin(role)
+    with pytest.raises(DeployError, match=(DENIED + MENDS).format(store.place.bucket, verb, says)):
+        session.map(task, range(3), name="denied")
+    assert not list(store.list(""))
+
+
+@pytest.mark.parametrize("name", [None, "denied-plan"])
+def test_a_plan_is_not_begun_by_a_role_that_may_not_use_the_bucket(as_role, name):
+    begin, task = as_role
+    session, store = begin("nobody")
+    plan = fnmap.Plan("denied")
+    plan.map(task, range(3))
+    with pytest.raises(DeployError, match=CANNOT):
+        session.run_plan(plan, name=name)
+    assert not list(store.list("part/"))
+
+
+@pytest.mark.parametrize("size", [100_000, 5_000_000])
+def test_neither_is_a_map_of_a_large_function(as_role, size):
+    (begin, task), held = as_role, os.urandom(size)
+    session, _ = begin("nobody")
+    with pytest.raises(DeployError, match=CANNOT):
+        session.map(lambda x: task(x) or held[x], range(3)).result()
+
+
+def test_nor_one_of_large_items(as_role):
+    begin, task = as_role
+    session, _ = begin("nobody")
+    with pytest.raises(DeployError, match=CANNOT):
+        session.map(lambda x: task(len(x)), [os.urandom(4 * MB)]).result()
+
+
+def test_nor_a_run_that_is_taken_up(as_role):
+    begin, task = as_role
+    session, store = begin("nobody")
+    with fnmap.Session(on="inline", store=store) as other:
+        other.map(lambda x: x and task(x), [0], name="taken-up").wait()
+    run = session.attach("taken-up")
+    store.delete([key for key in store.list("part/") if "taken-up" in key])
+    with pytest.raises(DeployError, match=CANNOT):
+        session.attach("taken-up").retry()
+    assert run[0] == 0
+
+
+def test_another_bucket_is_named_with_the_command_that_allows_it(as_role, s3_server):
+    (begin, task), bucket = as_role, s3_server.make_bucket()
+    mends = r"`aws iam put-role-policy --role-name fnmap --policy-name fnmap-{0} --policy-document '.*:::{0}/\*.*'`"
+    session, _ = begin("reader", store=f"s3://{bucket}")
+    with pytest.raises(DeployError, match=(DENIED + ".*: run " + mends).format(bucket, "write", "Put")):
+        session.map(task, range(3), name="elsewhere")
+
+
+def test_a_function_is_asked_once_and_only_for_what_needs_a_store(make_aws):
+    aws = make_aws()
+
+    def asked():
+        return aws.service.counts.get("invocations", 0)
+
+    with fnmap.Session(on=LambdaCompute(workers=1)) as session:
+        assert (list(session.map(abs, [-1])), asked()) == ([1], 1)
+        assert (list(session.map(abs, [-2], name="first")), asked()) == ([2], 3)
+        assert (list(session.map(abs, [-3], name="second")), asked()) == ([3], 4)
+    assert not list(open_store(f"s3://{aws.bucket}").list("tmp/reach/"))
+
+
+def test_a_store_that_fails_for_the_moment_is_no_reason_to_refuse():
+    class Busy(MemoryStore):
+        def get(self, key):
+            raise StoreBusy("later")
+
+    assert tried(Busy(), "a") is None
 
 
 # -- too large -----------------------------------------------------------------------------------------

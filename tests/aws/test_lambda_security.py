@@ -18,6 +18,7 @@ from fnmap.aws.configuration import Configuration
 from fnmap.aws.signing import Credentials, credentials
 from fnmap.compute.aws_handler import Environment
 from fnmap.compute.aws_lambda import LambdaCompute
+from fnmap.compute.aws_reach import REACH
 from fnmap.errors import FnmapError, NotAuthentic
 from fnmap.storage.open import open_store
 from fnmap.testing.local_aws import boto3_client
@@ -81,6 +82,22 @@ def test_the_function_refuses_an_event_that_the_client_has_not_sealed(kind, bomb
     event = events(envelope.packed(("tag", None, None, None), bomb))[kind]
     with pytest.raises(NotAuthentic):
         environment.handle(event, Context())
+
+
+@pytest.mark.parametrize("kind", events(b""))
+def test_the_function_tries_no_store_that_the_client_has_not_sealed(kind, bomb):
+    environment = Environment({"FNMAP_SECRET": SECRET.hex()}, in_process=True)
+    body = envelope.packed("tag", bomb)
+    sealed_for_a_call = json.loads(envelope.sealed(SECRET, envelope.CALL, body))
+    for event in (events(body)[kind], sealed_for_a_call):
+        with pytest.raises(NotAuthentic):
+            environment.handle({REACH: event}, Context())
+
+
+def test_a_function_without_a_secret_tries_no_store(bomb):
+    event = json.loads(envelope.sealed(b"", envelope.REACH, envelope.packed("tag", bomb)))
+    with pytest.raises(NotAuthentic, match="fnmap deploy"):
+        Environment({}, in_process=True).handle({REACH: event}, Context())
 
 
 def test_a_function_without_a_secret_takes_nothing(bomb):
