@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fnmap.aws.deploy import Change
     from fnmap.aws.deployment import Deployment
     from fnmap.aws.package import Package
+    from fnmap.storage.base import Store
 
 _OPTIONS = (
     "python", "arch", "memory_mb", "sizes", "timeout_s", "disk_mb", "concurrency", "log_days", "tmp_days", "metrics",
@@ -201,7 +202,7 @@ def runs(said: argparse.Namespace) -> int:
     """The named runs of a store, the newest first."""
     from fnmap.api import runs as in_store
 
-    found = in_store(on=_on(said), store=said.store)
+    found = in_store(on="inline", store=said.store if said.deployment is None else _bucket(said))
     if not found:
         print("no named runs")
         return 0
@@ -219,6 +220,16 @@ def runs(said: argparse.Namespace) -> int:
 def _on(said: argparse.Namespace) -> Any:
     """Whose runs: a deployment's are read with its secret."""
     return "inline" if said.deployment is None else open_compute("lambda", function=said.deployment)
+
+
+def _bucket(said: argparse.Namespace) -> Store:
+    """Where a deployment's runs are. Whether its code is like ours does not matter to who reads no results."""
+    from fnmap.aws.configuration import read_configuration, sealed_store
+    from fnmap.aws.requests import Service
+    from fnmap.storage.open import open_store
+
+    there = read_configuration(Service("lambda"), said.deployment)
+    return sealed_store(there, None if said.store is None else open_store(said.store))
 
 
 def _number(count: int | None) -> str:

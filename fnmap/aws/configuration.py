@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fnmap.aws.deployment import MEMORY_MOST_MB, PACKAGES_LIMIT, function_of
 from fnmap.aws.requests import Refused, Service, function_path
-from fnmap.errors import DeployError, NotPicklable
+from fnmap.errors import DeployError, NotPicklable, UsageError
 from fnmap.format.installed import is_installed_top
+from fnmap.storage.base import Store
 
 MOST_MB = 5 << 10  # of an object that is created at once
 LONGEST = 100  # bytes that a package's name and version take in a list
@@ -110,6 +111,18 @@ def read_configuration(service: Service, function: str) -> Configuration:
         sizes,
         said.get("Role", ""),
     )
+
+
+def sealed_store(there: Configuration, given: Store | None = None) -> Store:
+    """The deployment's bucket unless another store is given, sealed with its secret. Raises UsageError for one that the
+    function does not reach."""
+    from fnmap.storage.open import open_store
+
+    store: Any = given if given is not None else open_store(there.store)
+    if not hasattr(store, "sealed_with"):
+        raise UsageError(f'store={given!r}: on="lambda" needs one that the function reaches, such as {there.store!r}')
+    sealed: Store = store.sealed_with(there.secret)
+    return sealed
 
 
 def check_alike(there: Configuration, code: str) -> None:

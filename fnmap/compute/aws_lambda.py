@@ -20,7 +20,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from fnmap.aws.configuration import Configuration, check_alike, check_packages, check_size, read_configuration
+from fnmap.aws.configuration import (
+    Configuration,
+    check_alike,
+    check_packages,
+    check_size,
+    read_configuration,
+    sealed_store,
+)
 from fnmap.aws.package import code_hash
 from fnmap.aws.requests import Refused, Service, code_of, function_path
 from fnmap.aws.wire import OVERDUE, WITHDRAWN, Wire
@@ -106,17 +113,11 @@ class LambdaCompute:
 
     def store_for(self, given: Store | None) -> Store:
         """The store of named runs as both ends reach it: the deployment's bucket unless another is given."""
-        from fnmap.storage.open import open_store
-
-        store: Any = given if given is not None else open_store(self.there.store)
-        if not hasattr(store, "sealed_with"):
-            raise UsageError(
-                f'store={given!r}: on="lambda" needs one that the function reaches, such as {self.there.store!r}'
-            )
+        store: Any = sealed_store(self.there, given)
         if store.url("x").split("/")[2] != self.there.store.split("/")[2]:
             log.info("%r is not the bucket of the deployment: the function's role must allow it", store)
-        sealed: Store = store.sealed_with(self.there.secret)
-        return sealed
+        checked: Store = store
+        return checked
 
     def submit(self, call: Call) -> Future[Report]:
         """Invoke the function."""

@@ -232,6 +232,19 @@ def test_the_command_sees_to_the_runs_of_a_deployment(aws_here, capsys):
     fnmap.close()
 
 
+def test_the_command_lists_the_runs_of_a_stale_deployment(aws_here, deploy, capsys):
+    with fnmap.Session(on="lambda", workers=2) as session:
+        session.map(double, range(3), name="of-old-code").wait()
+    stale = deploy("stale", FNMAP_CODE="0123")
+    for named in ((), ("--store", f"s3://{aws_here.bucket}")):
+        assert main(["runs", "--deployment", stale, *named]) == 0
+        assert "of-old-code" in capsys.readouterr().out
+    assert main(["runs", "--deployment", stale, "--store", "/nowhere"]) == 1
+    assert main(["attach", "of-old-code", "--deployment", stale]) == 1
+    assert "another version of fnmap" in capsys.readouterr().err
+    fnmap.close()
+
+
 def test_cached_results_are_not_computed_again(direct):
     assert list(direct.map(double, range(5), cache=True)) == [0, 2, 4, 6, 8]
     run = direct.map(double, range(7), cache=True)
