@@ -268,6 +268,8 @@ def gc(said: argparse.Namespace) -> int:
     kept = f", {found.kept_parts:,} kept for the cache" if found.kept_parts else ""
     verb = "would be deleted" if said.dry_run else "deleted"
     print(f"{len(found.runs):,} runs of {found.parts:,} parts {verb}{kept}")
+    if found.queues:
+        print(f"{len(found.queues):,} queues of clients that are gone {verb}")
     return 0
 
 

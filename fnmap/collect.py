@@ -46,11 +46,12 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What was deleted, or would be: runs by name, and how many parts of theirs. `kept_parts`: of these runs, those in
-    which cached results are."""
+    which cached results are. `queues`: what clients of the compute had left that are gone."""
 
     runs: tuple[str, ...]
     parts: int
     kept_parts: int = 0
+    queues: tuple[str, ...] = ()
 
 
 def collect(store: Store, older_than: str | float | timedelta, *, dry_run: bool = False) -> Collected:

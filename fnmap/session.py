@@ -9,11 +9,12 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from fnmap.awaited import Later
-from fnmap.compute.base import Compute, Far
+from fnmap.compute.base import Collect, Compute, Far
 from fnmap.compute.open import open_compute
 from fnmap.driver import Driver
 from fnmap.errors import NotPicklable, RunError, UsageError
@@ -148,9 +149,12 @@ class Session(Driver):
 
     def gc(self, older_than: str | float | timedelta, *, dry_run: bool = False) -> Collected:
         """As `fnmap.gc`, of this session's store."""
-        from fnmap.collect import collect
+        from fnmap.collect import age_s, collect
 
-        return collect(self.store, older_than, dry_run=dry_run)
+        found = collect(self.store, older_than, dry_run=dry_run)
+        if isinstance(self.compute, Collect):
+            found = replace(found, queues=tuple(self.compute.collect(age_s(older_than), dry_run=dry_run)))
+        return found
 
     # -- what is bound ---------------------------------------------------------------------------------
 

@@ -34,15 +34,17 @@ def function(d: Deployment) -> Document:
 
 def user(d: Deployment) -> Document:
     """What whoever maps may do: call the function and read what became of it. Not deploy."""
-    queues = ["CreateQueue", "DeleteMessage", "DeleteQueue", "GetQueueAttributes", "GetQueueUrl", "ReceiveMessage"]
+    verbs = ["CreateQueue", "DeleteMessage", "DeleteQueue", "GetQueueAttributes", "GetQueueUrl", "ListQueueTags"]
+    queues = [f"sqs:{verb}" for verb in [*verbs, "ReceiveMessage", "TagQueue"]]
     lambdas = ["GetFunctionConcurrency", "GetFunctionConfiguration", "InvokeFunction"]
     logs = [name for group in _log_groups(d) for name in (group, f"{group}:*")]
     return _document(
         *_bucket(d),
         _allow("Call", [f"lambda:{verb}" for verb in lambdas], _functions(d)),
-        _allow("Hear", [f"sqs:{verb}" for verb in [*queues, "TagQueue"]], [d.arn("sqs", f"{d.name}-*")]),
+        _allow("Hear", queues, [d.arn("sqs", f"{d.name}-*")]),
         _allow("ReadLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], logs),
         _allow("KnowLimits", ["lambda:GetAccountSettings"], ["*"]),
+        _allow("FindQueues", ["sqs:ListQueues"], ["*"]),  # which SQS allows for all queues or none
     )
 
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fnmap.aws.deployment import TAG
 from fnmap.aws.requests import Refused, Service, function_path
 from fnmap.aws.wire import WITHDRAWN, Wire
 from fnmap.compute.aws_lambda import aside, settle
-from fnmap.errors import DeployError, FnmapError, NotAuthentic, StoreError, WorkerLost
+from fnmap.compute.aws_queues import BEAT_S, heard_now, make_queue
+from fnmap.errors import FnmapError, NotAuthentic, StoreError, WorkerLost
 from fnmap.format.call import Call, Report
 
 if TYPE_CHECKING:
@@ -63,20 +62,7 @@ class Detached:
         self._listening = self._closed = False
         self._patience_s = compute.there.timeout_s + patience_s
         compute.check_concurrency(compute.function)
-        name = f"{compute.function}-answers-{os.urandom(6).hex()}"
-        try:
-            made = self._sqs.call(
-                "AmazonSQS.CreateQueue",
-                QueueName=name,
-                Attributes={"MessageRetentionPeriod": "86400"},
-                tags={TAG: compute.function},  # by which `fnmap destroy` knows it, if this process cannot delete it
-            )
-        except Refused as error:
-            raise DeployError(
-                f"no queue for the reports of detached calls can be made ({error}): `fnmap deploy --policy` prints what"
-                ' you need; mode="direct" needs none'
-            ) from error
-        self.queue: str = made["QueueUrl"]
+        self.queue, self._said_at = make_queue(self._sqs, compute.function), time.monotonic()
 
     def send(self, call: Call, future: Future[Report]) -> None:
         """Hand a call to Lambda."""
@@ -198,10 +184,20 @@ class Detached:
             log.log(logging.DEBUG if known else logging.WARNING, "the report of %s: %s", call.id, error)
             settle(future, error)
 
+    async def _say(self) -> None:
+        """That this client is there, where it was not said for long."""
+        if time.monotonic() - self._said_at >= BEAT_S:
+            self._said_at = time.monotonic()
+            try:
+                await self._ask("TagQueue", Tags=heard_now())
+            except Exception:  # the next time will do
+                log.warning("the queue %s", self.queue, exc_info=True)
+
     async def _watch(self) -> None:
         """Find out what was lost on the way."""
         while not self._closed:
             await asyncio.sleep(min(LOOK_S, self._patience_s / 4))
+            await self._say()
             silent_since = time.monotonic() - self._patience_s
             lost = f"nothing was heard of the call for {self._patience_s:.0f} s: Lambda may have lost the event"
             for _, future, sent_at in list(self._out.values()) if self._heard_at < silent_since else ():

@@ -20,14 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from fnmap.aws.configuration import (
-    Configuration,
-    check_alike,
-    check_packages,
-    check_size,
-    read_configuration,
-    sealed_store,
-)
+from fnmap.aws import configuration
 from fnmap.aws.package import code_hash
 from fnmap.aws.requests import Refused, Service, code_of, function_path
 from fnmap.aws.wire import OVERDUE, WITHDRAWN, Wire
@@ -80,8 +73,8 @@ class LambdaCompute:
         if not isinstance(patience_s, (int, float)) or not patience_s >= 0:
             raise UsageError(f"patience_s must be seconds >= 0; got {patience_s!r}")
         self.service = Service("lambda")
-        self.there: Configuration = read_configuration(self.service, function)
-        check_alike(self.there, code_hash())
+        self.there: configuration.Configuration = configuration.read_configuration(self.service, function)
+        configuration.check_alike(self.there, code_hash())
         self.mode, self.function, self._workers = mode, function, workers
         self._reach = Reach(self.service, self.there)
         self.messages = Messages(self.there, self.check_store)
@@ -113,7 +106,7 @@ class LambdaCompute:
 
     def store_for(self, given: Store | None) -> Store:
         """The store of named runs as both ends reach it: the deployment's bucket unless another is given."""
-        store: Any = sealed_store(self.there, given)
+        store: Any = configuration.sealed_store(self.there, given)
         if store.url("x").split("/")[2] != self.there.store.split("/")[2]:
             log.info("%r is not the bucket of the deployment: the function's role must allow it", store)
         checked: Store = store
@@ -137,7 +130,7 @@ class LambdaCompute:
         """Raise DeployError if the function lacks a package that the job needs."""
         from fnmap.format.modules import modules_of_frames
 
-        check_packages(self.there, modules_of_frames(job.frames) | job.imports, "what is mapped")
+        configuration.check_packages(self.there, modules_of_frames(job.frames) | job.imports, "what is mapped")
 
     def check_store(self, store: Store) -> None:
         """Raise DeployError if the function may not use the store. It is asked once for each bucket."""
@@ -145,7 +138,13 @@ class LambdaCompute:
 
     def check_size(self, size: int) -> None:
         """Raise NotPicklable for an object that no environment of the function could hold, or S3 take."""
-        check_size(self.there, size)
+        configuration.check_size(self.there, size)
+
+    def collect(self, older_s: float, *, dry_run: bool) -> list[str]:
+        """Delete the queues of clients that were not heard of for so long; their names."""
+        from fnmap.compute.aws_queues import collect_queues
+
+        return collect_queues(self.function, older_s, dry_run=dry_run)
 
     def kill(self, future: Future[Report]) -> None:
         """Wait for this call no more. What runs in Lambda cannot be stopped; it commits nothing that counts."""

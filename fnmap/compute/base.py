@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard, runtime_checkable
@@ -61,6 +62,15 @@ class Kill(Protocol):
 
     def kill(self, future: Future[Report]) -> None:
         """Stop the call behind this future; it ends in WorkerLost, unless it was done already."""
+        ...
+
+
+@runtime_checkable
+class Collect(Protocol):
+    """A compute whose clients leave something behind when they are killed."""
+
+    def collect(self, older_s: float, *, dry_run: bool) -> Sequence[str]:
+        """Delete what clients have left that were not heard of for so long: the names of it."""
         ...
 
 

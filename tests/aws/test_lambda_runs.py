@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import fnmap
 from fnmap.aws.deployment import TAG
 from fnmap.cli import main
 from fnmap.compute.aws_lambda import LambdaCompute
+from fnmap.compute.aws_queues import HEARD
 from fnmap.errors import TaskError, UsageError
 from fnmap.storage.open import open_store
 from fnmap.testing.local_aws import boto3_client, local_aws
@@ -269,7 +271,61 @@ def test_a_queue_for_reports_is_tagged_as_the_deployments_so_that_destroy_finds_
     assert list(detached.map(double, range(2), name="tagged")) == [0, 2]
     sqs = boto3_client("sqs", aws_here.env)
     queue = detached.compute.detached.queue
-    assert sqs.list_queue_tags(QueueUrl=queue)["Tags"] == {TAG: "fnmap"}
+    assert sqs.list_queue_tags(QueueUrl=queue)["Tags"][TAG] == "fnmap"
+
+
+def test_queues_of_clients_that_are_gone_are_collected_and_no_others(make_aws, capsys):
+    aws = make_aws()
+    sqs, now = boto3_client("sqs", aws.env), time.time()
+
+    def left(name, days, deployment="fnmap"):
+        sqs.create_queue(QueueName=name, tags={TAG: deployment, HEARD: str(int(now - 86_400 * days))})
+
+    def there():
+        return {
+            url.rpartition("/")[2] for url in sqs.list_queues(QueueNamePrefix="fnmap-answers-").get("QueueUrls", ())
+        }
+
+    with fnmap.Session(on=LambdaCompute(mode="detached", workers=2)) as session:
+        assert list(session.map(double, [1], name="listens")) == [2]
+        live = there()
+        left("fnmap-answers-gone", 3)
+        left("fnmap-answers-sleeps", 0.9)
+        left("fnmap-answers-of-others", 3, "fnmap-answers")
+        sqs.create_queue(QueueName="fnmap-answers-unsaid", tags={TAG: "fnmap"})
+        before = there()
+        assert session.gc("4d").queues == ()
+        assert session.gc(0, dry_run=True).queues == ("fnmap-answers-gone",)
+        assert there() == before
+        assert main(["gc", "1d", "--deployment"]) == 0
+        assert "1 queues of clients that are gone deleted" in capsys.readouterr().out
+        assert there() == before - {"fnmap-answers-gone"} > live
+    fnmap.close()
+
+
+def test_a_client_says_that_it_listens(make_aws, monkeypatch):
+    aws = make_aws()
+    sqs = boto3_client("sqs", aws.env)
+    monkeypatch.setattr("fnmap.compute.aws_detached.BEAT_S", 0.0)
+    monkeypatch.setattr("fnmap.compute.aws_detached.LOOK_S", 0.01)
+    with fnmap.Session(on=LambdaCompute(mode="detached", workers=2)) as session:
+        assert list(session.map(double, [1], name="says")) == [2]
+        queue = session.compute.detached.queue
+        sqs.tag_queue(QueueUrl=queue, Tags={HEARD: "7"})
+        patience = time.monotonic() + PATIENCE_S
+        while sqs.list_queue_tags(QueueUrl=queue)["Tags"][HEARD] == "7":
+            assert time.monotonic() < patience
+
+
+def test_runs_are_collected_without_the_right_to_look_for_queues(make_aws, s3_server, monkeypatch, caplog):
+    make_aws()
+    with FaultyProxy(s3_server.endpoint, rate=0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", proxy.endpoint)
+        proxy.answers.append((403, b'{"__type":"AccessDenied","message":"sqs:ListQueues"}'))
+        with fnmap.Session(on=LambdaCompute(mode="direct", workers=1)) as session:
+            session.map(double, [1], name="goes").wait()
+            assert session.gc(0).runs == ("goes",)
+    assert "queues of clients that are gone may be left" in caplog.text
 
 
 def test_two_sessions_at_once_get_their_own_answers(direct, detached):
