@@ -20,6 +20,7 @@ MOST_MB = 5 << 10  # of an object that is created at once
 LONGEST = 100  # bytes that a package's name and version take in a list
 # what comes along, or with Lambda's runtime: boto3 and what it needs
 _THERE = frozenset({"fnmap", "boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"})
+_VARIANTS = frozenset({"binary", "contrib", "cpu", "gpu", "headless"})
 _ALIKE = ("cloudpickle", "numpy")  # whose pickles may not load in another major version
 
 
@@ -147,11 +148,11 @@ def check_packages(there: Configuration, modules: Iterable[str], what: str) -> N
     listed = sum(len(name) + len(version) + 2 for name, version in there.packages.items())
     if not there.packages or listed > PACKAGES_LIMIT - LONGEST:  # it may have more than could be said
         return
-    has = {name.lower().replace("_", "-") for name in there.packages}
+    has = set(map(_kind, there.packages))
     homes = _homes()
     for module in sorted({module.partition(".")[0] for module in modules}):
         names = [name.lower().replace("_", "-") for name in homes.get(module, ())]
-        if module in sys.stdlib_module_names or module in _THERE or not names or has.intersection(names):
+        if module in sys.stdlib_module_names or module in _THERE or not names or has.intersection(map(_kind, names)):
             continue
         if not is_installed_top(module):
             continue
@@ -159,6 +160,11 @@ def check_packages(there: Configuration, modules: Iterable[str], what: str) -> N
             f"{what} needs the package {names[0]!r}, which is missing in the function {there.name!r}: run"
             f" `{there.deploy} --add {names[0]}=={version_here(names[0])}`"
         )
+
+
+def _kind(package: str) -> str:
+    """Its name without what tells variants apart that have the same modules, as opencv-python-headless."""
+    return "-".join(word for word in package.lower().replace("_", "-").split("-") if word not in _VARIANTS)
 
 
 def check_size(there: Configuration, size: int) -> None:

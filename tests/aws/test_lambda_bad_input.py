@@ -215,6 +215,9 @@ def test_what_may_be_there_is_not_refused(tmp_path, monkeypatch):
     (tmp_path / "mine.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(configuration_module._homes(), "mine", ["my-project"])  # as pip install --editable says
+    monkeypatch.setitem(configuration_module._homes(), "yaml", ["PyYAML_binary"])
+    check_imports({"yaml"}, **{"pyyaml-headless": "2.0"})
+    monkeypatch.setitem(configuration_module._homes(), "yaml", ["PyYAML"])
     check_imports({"boto3", "json", "nowhere_at_all", "numpy.linalg", "mine.x"}, numpy="2.0")
     with pytest.raises(DeployError, match="'pyyaml'"):
         check_imports({"yaml"}, numpy="2.0")
