@@ -29,6 +29,10 @@ CALL, AHEAD, WORLD = b"C", b"A", b"W"
 REPORT, SAID, LOGGED = b"R", b"S", b"L"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
 OURS = ("FNMAP_WORKER", *THREADS)
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""What glibc's allocator comes to of itself once an array of 32 MB was freed, from the start: what tasks free is used
+again, where it else goes back to the kernel task by task, and is cleared and faulted in page by page. Larger arrays go
+back at once, and so does what is free at the end of the heap beyond 64 MB."""
 TURN = struct.Struct("<I")  # a call that was laid ahead: whoever takes its number has it
 PAGE = struct.Struct("<qqqd")  # call number, first position, count, when they began (monotonic seconds)
 
@@ -39,6 +43,8 @@ def main(calls: int, answers: int, lifeline: int, page: int, turns: int, slot: i
     for fd in (calls, answers, lifeline, page, turns):
         os.set_inheritable(fd, False)
     die_with_parent(lifeline)
+    for name in [name for name, value in MEMORY.items() if os.environ.get(name) == value]:
+        del os.environ[name]  # the allocator has read it, and programs that tasks start are none of ours
     status = mmap.mmap(page, 0)
     at, number = slot * PAGE.size, 0
 

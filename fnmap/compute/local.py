@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from fnmap.compute.base import Limits, cores
-from fnmap.compute.child import LOGGED, PAGE, REPORT, SAID, THREADS
+from fnmap.compute.child import LOGGED, MEMORY, PAGE, REPORT, SAID, THREADS
 from fnmap.compute.process import Process
 from fnmap.errors import CallTimeout, ComputeError, WorkerLost
 from fnmap.format.call import Call, Report
@@ -191,9 +191,9 @@ class LocalCompute:
         return thread
 
     def _environment(self) -> dict[str, str]:
-        """One thread a worker for the libraries that would otherwise each take all cores."""
+        """One thread a worker for the libraries that would otherwise each take all cores; and memory that is kept."""
         share = str(max(1, cores() // self.limits.slots))
-        return {**dict.fromkeys(THREADS, share), **os.environ}
+        return {**dict.fromkeys(THREADS, share), **MEMORY, **os.environ}
 
     def _set_timer(self, process: Process, at: float) -> None:
         heapq.heappush(self._timers, (at, process.pid, process, process.number))
