@@ -62,11 +62,12 @@ class Allocation:
 
 def allocate(tail: Tail, year: I4 | I8, loss: F8) -> Allocation:
     """The part of a deal that adds `loss` f8[A] to the portfolio in `year` [A]; a retrocession adds less than 0."""
-    at = np.argsort(tail.year)
-    place = np.minimum(np.searchsorted(tail.year[at], year), at.size - 1)
-    there = tail.year[at][place] == year
+    place = np.full(tail.years, -1, dtype=np.int32)  # of each year in the tail
+    place[tail.year] = np.arange(tail.year.size)
+    at = place[year]
+    there = at >= 0
     mine = np.zeros(tail.year.size)
-    mine[at[place[there]]] = loss[there]
+    mine[at[there]] = loss[there]
     without = np.sort(tail.loss - mine)[::-1]
     # A year that is not kept has at most the last kept loss, and without the deal at most so much more.
     unseen = tail.loss[-1] + max(float((-loss[~there]).max(initial=0.0)), 0.0)

@@ -91,7 +91,7 @@ def at_return_periods(losses: Floats, return_periods: Sequence[float], periods: 
 def _largest(losses: Floats, count: int) -> F8:
     """The `count` largest positive losses, or all there are, in falling order."""
     loss = (losses[losses > 0] if losses.min(initial=1.0) <= 0 else losses).astype(np.float64)
-    if count < loss.size // 2:  # else it takes as long to tell them apart as to sort all
+    if count < 0.6 * loss.size:  # else it takes as long to tell them apart as to sort all
         loss = np.partition(loss, loss.size - count)[-count:]
     return np.sort(loss)[::-1]
 

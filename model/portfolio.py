@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from model.arrays import F4, F8, I2, I4, I8, Floats
+from model.arrays import F4, F8, I2, I4, I8, Floats, Mask
 from model.errors import ModelError
 from model.losses import Yelt
 from model.pricing import Deal, pay
@@ -78,37 +78,40 @@ class Claims:
 
     def annual(self, years: int) -> tuple[F8, F8]:
         """(largest, sum) of each year, f8[years]."""
-        largest, paid = np.zeros(years), self.paid.astype(np.float64)
-        np.maximum.at(largest, self.year, paid)
-        return largest, np.asarray(np.bincount(self.year, weights=paid, minlength=years), dtype=np.float64)
+        year, paid = self.year.astype(np.intp), self.paid.astype(np.float64, copy=False)
+        largest = np.zeros(years)
+        np.maximum.at(largest, year, paid)
+        return largest, np.asarray(np.bincount(year, weights=paid, minlength=years), dtype=np.float64)
 
 
 def add_claims(parts: Sequence[Claims], signs: Sequence[float] | None = None) -> Claims:
     """All that is paid for each occurrence, by number, f8[n]; with `signs`, each part times its own."""
+    return _merged(list(parts), signs)[0]
+
+
+def add_and_place(parts: Sequence[Claims]) -> tuple[Claims, list[I8]]:
+    """As `add_claims`; and for each part, which row of the whole each of its claims is in."""
     parts = list(parts)
+    whole, order, first = _merged(parts)
+    row = np.empty(order.size, dtype=np.int64)
+    row[order] = np.cumsum(first) - 1
+    return whole, np.split(row, np.cumsum([part.number.size for part in parts])[:-1])
+
+
+def _merged(parts: list[Claims], signs: Sequence[float] | None = None) -> tuple[Claims, I8, Mask]:
+    """What is paid for each occurrence; the claims of all parts in order of number; which of these are the first of
+    their number."""
     signs = signs or [1.0] * len(parts)
     paid = [part.paid.astype(np.float64) * sign for part, sign in zip(parts, signs, strict=True)]
     number, year, day = (np.concatenate([getattr(part, c) for part in parts]) for c in ("number", "year", "day"))
     order = np.argsort(number, kind="stable")  # merges, as parts are sorted by number or nearly so
     number = number[order]
-    start = _starts(number)
-    first = order[start]
-    total = np.add.reduceat(np.concatenate(paid)[order], start) if start.size else np.zeros(0)
-    return Claims(number[start], year[first], day[first], total)
-
-
-def summed(claims: Claims) -> Claims:
-    """As `add_claims`, of claims that are in order of number."""
-    start = _starts(claims.number)
-    total = np.add.reduceat(claims.paid.astype(np.float64), start) if start.size else np.zeros(0)
-    return Claims(claims.number[start], claims.year[start], claims.day[start], total)
-
-
-def _starts(number: I8) -> I8:
-    """Where runs of one number begin."""
     first = np.ones(number.size, dtype=np.bool_)
     np.not_equal(number[1:], number[:-1], out=first[1:])
-    return np.flatnonzero(first)
+    start = np.flatnonzero(first)
+    at = order[start]
+    total = np.add.reduceat(np.concatenate(paid)[order], start) if start.size else np.zeros(0)
+    return Claims(number[start], year[at], day[at], total), order, first
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +137,12 @@ class DealYears:
 
     def claims(self) -> Claims:
         """What it pays."""
-        hit = np.flatnonzero(self.paid)
+        hit = np.flatnonzero(self.paid != 0)
         return Claims(self.number[hit], self.year[hit], self.day[hit], self.paid[hit])
+
+    def annual(self, years: int) -> tuple[F8, F8]:
+        """(largest, sum) of what it pays in each year, f8[years]."""
+        return Claims(self.number, self.year, self.day, self.paid).annual(years)
 
     def net(self) -> Claims:
         """What it leaves to a deal that covers it."""
@@ -200,7 +207,7 @@ def _told(found: Recovered, claims: Claims, rate: float, years: range, *, left: 
     else:
         claims = Claims(claims.number[at], claims.year[at], claims.day[at], claims.paid[at])
         paid, rest = paid[at], np.zeros(0, dtype=np.float32)
-    terms = [(k, term, np.flatnonzero(term.loss)) for k, term in enumerate(found.terms)]
+    terms = [(k, term, np.flatnonzero(term.loss != 0)) for k, term in enumerate(found.terms)]
     return DealYears(
         number=claims.number,
         year=claims.year,

