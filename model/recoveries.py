@@ -117,7 +117,9 @@ class _Hits:
 
     @classmethod
     def of(cls, row: I8, loss: F8, elapsed: F8, year: I8) -> _Hits:
-        start = np.flatnonzero(np.diff(year, prepend=-1) != 0)
+        first = np.ones(year.size, dtype=np.bool_)
+        np.not_equal(year[1:], year[:-1], out=first[1:])
+        start = np.flatnonzero(first)
         return cls(row, loss, elapsed, year, start, year[start])
 
     def reaching(self, attachment: float) -> tuple[_Hits, I8]:
@@ -170,7 +172,8 @@ def _running_sum(x: F8, start: I8) -> F8:
 
 def _steps(running: F8, start: I8) -> F8:
     """What each event adds to a running amount of its year."""
-    step = np.diff(running, prepend=0.0)
+    step = running.copy()
+    step[1:] -= running[:-1]
     step[start] = running[start]
     return step
 
