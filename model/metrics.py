@@ -92,8 +92,10 @@ def _largest(losses: Floats, count: int) -> F8:
     """The `count` largest positive losses, or all there are, in falling order."""
     loss = (losses[losses > 0] if losses.min(initial=1.0) <= 0 else losses).astype(np.float64)
     if count < 0.6 * loss.size:  # else it takes as long to tell them apart as to sort all
-        loss = np.partition(loss, loss.size - count)[-count:]
-    return np.sort(loss)[::-1]
+        loss.partition(loss.size - count)
+        loss = loss[-count:]
+    loss.sort()
+    return loss[::-1]
 
 
 def _ranked(column: F8, rank: I8) -> F8:
@@ -210,7 +212,7 @@ def aal_sd(losses: Floats, weights: F8 | None = None, *, periods: int | None = N
     With `periods`, `losses` may leave out some of 0. Unweighted the variance has N - 1 below (Oasis), weighted
     it is that of the weighted population.
     """
-    x = losses.astype(np.float64).ravel()
+    x = losses.astype(np.float64, copy=False).ravel()
     if weights is None:
         n = x.size if periods is None else periods
         mean = float(x.sum()) / n
