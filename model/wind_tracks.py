@@ -58,7 +58,7 @@ class Track:
                 raise ModelError(f"{self.storm}: {column} has shape {getattr(self, column).shape}, time ({n},)")
         if n == 0:
             raise ModelError(f"{self.storm}: the track has no positions")
-        late = np.diff(self.time) <= np.timedelta64(0)
+        late = np.diff(self.time) <= np.timedelta64(0, "s")
         if late.any():
             row = int(np.argmax(late)) + 1
             raise ModelError(f"{self.storm} row {row}: time {self.time[row]} is not after that of the row before")

@@ -116,6 +116,7 @@ class Connections:
             writer.transport.abort()
             raise
         made = _Connection(self._open)
+        made.tunnel = writer  # which would close the transport with its own end
         writer.transport.set_protocol(made)
         made.connection_made(writer.transport)
         return made
@@ -142,6 +143,7 @@ class _Connection(asyncio.Protocol):
         self._heard = bytearray()
         self._head: tuple[int, dict[str, str], int] | None = None  # status, headers, where the body begins
         self.lasts, self.idle_since = True, 0.0
+        self.tunnel: asyncio.StreamWriter | None = None
 
     async def ask(self, message: bytes, timeout_s: float) -> Answer:
         """Send a request and wait for the answer. If there is none, the connection is of no more use."""

@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("boto3", reason="needs fnmap[aws]")
 
+from conftest import PYTHON
+
 from fnmap.aws import doctor
 from fnmap.aws.deploy import apply, plan, plan_destroy, settled
 from fnmap.aws.troubles import explain
@@ -15,7 +17,7 @@ from fnmap.errors import UsageError
 
 
 def deploy(aws, stub, **said):
-    apply(aws, plan(aws, settled(aws, "fnmap", said), stub))
+    apply(aws, plan(aws, settled(aws, "fnmap", {"python": PYTHON, **said}), stub))
 
 
 def findings(name="fnmap", region=None):
@@ -63,7 +65,7 @@ def configure(aws, **variables):
 
 def test_what_is_well_is_well(well):
     found = findings()
-    assert {one.state for one in found} == {"ok"}
+    assert [one for one in found if one.state != "ok"] == []
     subjects = "credentials, region, bucket, function, packages, concurrency, dead letters, round trip"
     assert ", ".join(one.about for one in found) == subjects
     assert not well["s3"].list_objects_v2(Bucket="fnmap-123456789012-us-east-1").get("KeyCount")
