@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 
 import pytest
 
 pytest.importorskip("boto3", reason="needs fnmap[aws]")
 
-from conftest import PYTHON
-
 from fnmap.aws import doctor
 from fnmap.aws.deploy import apply, plan, plan_destroy, settled
 from fnmap.aws.troubles import explain
 from fnmap.errors import UsageError
+
+PYTHON = ".".join(platform.python_version_tuple()[:2])
 
 
 def deploy(aws, stub, **said):
