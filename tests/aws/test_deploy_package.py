@@ -15,6 +15,7 @@ from fnmap.aws import package, wheels
 from fnmap.aws.package import build_package, code_hash, read_requirements
 from fnmap.errors import DeployError, UsageError
 
+PYTHON = ".".join(platform.python_version_tuple()[:2])
 RUNS_HERE = sys.platform == "linux" and platform.machine() == "x86_64" and PYTHON in wheels.GLIBC
 needs_runtime = pytest.mark.skipif(not RUNS_HERE, reason="packages for Lambda run on Linux, x86_64")
 
@@ -53,8 +54,6 @@ def test_the_worker_runs_a_call_and_commits_it_from_the_package_alone(whole):
 import numpy, pyarrow, obstore, cloudpickle
 import pyarrow.dataset, pyarrow.compute
 import fnmap
-
-PYTHON = ".".join(platform.python_version_tuple()[:2])
 with fnmap.Session(on="inline", store="memory://") as session:
     run = session.map(lambda x: numpy.float64(x) / 2, range(3), name="halves", progress=False)
     print(list(run), run.table().num_rows, session.runs()[0].state)
