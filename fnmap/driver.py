@@ -239,7 +239,7 @@ class Driver:
         """Wake at that time (default: when a stage wants to be asked again), or earlier to say that a run lives."""
         wake_at = self._board.wake_at() if wake_at is None else wake_at
         wake_at = math.inf if wake_at is None else wake_at
-        if any(durable.live is not None for durable in self.durables):
+        if len(self.durables) and any(durable.live is not None for durable in self.durables):
             wake_at = min(wake_at, clock.now() + BEAT_S)
         if wake_at < (math.inf if self._wakes_at is None else self._wakes_at):
             self._wakes_at = wake_at

@@ -79,6 +79,9 @@ class LambdaCompute:
         self._reach = Reach(self.service, self.there)
         self.messages = Messages(self.there, self.check_store)
         self.window, self._patience_s = Window(workers), patience_s
+        self._limits = Limits(
+            slots=0, payload_bytes=PAYLOAD_BYTES, chunk_s=CHUNK_S, backups=True, task_s=self.there.timeout_s
+        )
         self._lock, self._making, self._closed = threading.Lock(), threading.Lock(), False
         self._wire: Wire | None = None
         self._detached: Detached | None = None
@@ -88,13 +91,10 @@ class LambdaCompute:
     @property
     def limits(self) -> Limits:
         """As many calls at once as were asked for; fewer for a while after Lambda has refused some."""
-        return Limits(
-            slots=max(1, int(self.window.size)),
-            payload_bytes=PAYLOAD_BYTES,
-            chunk_s=CHUNK_S,
-            backups=True,
-            task_s=self.there.timeout_s,
-        )
+        slots = max(1, int(self.window.size))
+        if slots != self._limits.slots:
+            self._limits = replace(self._limits, slots=slots)
+        return self._limits
 
     def scratch(self) -> Store:
         """Where the large payloads of one session lie: under tmp/ of the deployment's bucket, which empties itself."""
@@ -117,7 +117,8 @@ class LambdaCompute:
         wire = self.wire
         future: Future[Report] = Future()
         future.set_running_or_notify_cancel()
-        call = replace(call, budget_s=min(call.budget_s or self.there.timeout_s, 0.8 * self.there.timeout_s))
+        if len(call.tasks) > 1:
+            call = replace(call, budget_s=min(call.budget_s or self.there.timeout_s, 0.8 * self.there.timeout_s))
         if call.items_key is not None and call.job.scratch is not None:
             self.check_store(call.job.scratch)
         if self._goes_detached(call):

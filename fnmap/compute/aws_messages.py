@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 from fnmap.aws import envelope
@@ -35,6 +36,7 @@ class Messages:
         self.there, self._check_store = there, check_store
         self._jobs: dict[str, Place | None] = {}  # by key: where the job is in the store; None: it goes with the call
         self._lock = threading.Lock()
+        self._mark, self._numbers = os.urandom(8).hex(), count()  # no other call has the tag that they make
 
     @cached_property
     def home(self) -> Store:
@@ -54,7 +56,7 @@ class Messages:
             kept = f"tmp/sent/{os.urandom(8).hex()}"
             self._put(kept, message)
             message = b""
-        tag = f"{call.id}#{os.urandom(8).hex()}"
+        tag = f"{call.id}#{self._mark}-{next(self._numbers):x}"
         body = envelope.packed((tag, job_at, queue, kept), message)
         return tag, envelope.sealed(self.there.secret, envelope.CALL, body)
 
