@@ -20,7 +20,6 @@ from benchmarks.histogram import by_worker
 from benchmarks.peers import Fnmap, Pool, System
 from benchmarks.question import Column, Goal, Metrics, Part, Question, check
 
-
 ROOMY = "-master.volumeSizeLimitMB=8192"  # a new volume takes the server 0.2 to 1 s, and those of tests are of 64 MB
 
 
