@@ -22,7 +22,8 @@ from fnmap.storage.s3_errors import Doing, explained
 if TYPE_CHECKING:
     from obstore.store import S3Store as Client
 
-LARGE_BYTES = 8 << 20  # more goes in several requests at a time; also the least of each but the last
+LARGE_BYTES = 8 << 20  # more comes in several requests at a time
+PART_BYTES = 5 << 20  # more is put in parts, several at a time: the least that S3 takes, but for the last
 MOST_BYTES = 5 << 30  # of one request; a create is one, and so is the copy of it that is read back
 _MOST_PARTS = 10_000
 PIECE_BYTES = 256 << 10
@@ -67,8 +68,8 @@ class Objects:
         import obstore
 
         store, path, carries = self._client("small"), self.place.path(key), self._carries(key, body)
-        chunk = max(LARGE_BYTES, -(-len(body) // _MOST_PARTS))
-        parts = len(body) > LARGE_BYTES
+        chunk = max(PART_BYTES, -(-len(body) // _MOST_PARTS))
+        parts = len(body) > PART_BYTES
         with self._explained("write", key):
             obstore.put(
                 store, path, body, attributes=carries, use_multipart=parts, chunk_size=chunk, max_concurrency=_TOGETHER
