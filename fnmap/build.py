@@ -9,7 +9,6 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
-from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from fnmap.awaited import all_arrived, any_among, any_awaited, items_arrived
@@ -90,9 +89,8 @@ def _new_job(
     retry_on, timeout_s = _dump_types(options.retry), options.timeout
     if limits.in_process:
         return Job(f"live-{next(_ids)}", (), form, retry_on, timeout_s, heard, None, (fn, dict(kwargs)))
-    codes = list[CodeType]() if is_far(session.compute) else None
     try:
-        digest, frames = dump_function(fn, kwargs, shared, codes)
+        digest, frames = dump_function(fn, kwargs, shared)
         if shared is not None:
             shared.check(frames)
     except NotPicklable as error:  # something of ours, which says what to do
@@ -106,7 +104,7 @@ def _new_job(
         frames = [f if isinstance(f, Ref) or memoryview(f).nbytes < SMALL_BYTES else shared.put(f) for f in frames]
     made_of = digest, form, retry_on, timeout_s, heard, options.results or session.results
     key = hashlib.blake2b(pickle.dumps(made_of), digest_size=16).hexdigest()
-    imports = needed(fn, codes) if codes else frozenset[str]()
+    imports = needed(fn) if is_far(session.compute) else frozenset[str]()
     job = Job(key, frames, form, retry_on, timeout_s, heard, session.scratch, imports=imports)
     if is_far(session.compute):
         session.compute.check(job)
@@ -237,15 +235,14 @@ def take_items(
         keep = late and all(_is_kept(one) for one in iterables)
         return Taken(None, drawn=items_arrived(drawn, form) if late else drawn, late=late, keep=keep), options
     plain = Plain.of(items)
-    if plain is None:
-        items = list(items)  # the caller's own may change
+    copied = list(items) if plain is None else plain  # the caller's own may change
     waits = plain is None and any_among(items, form)
     if waits and at_once:
-        items, waits = list(items_arrived(items, form)), False
-        plain = Plain.of(items)
+        copied, waits = list(items_arrived(copied, form)), False
+        plain = Plain.of(copied)
     if late or waits:
-        return Taken(None, drawn=items_arrived(items, form), late=late, keep=True), options
-    return Taken(items if plain is None else plain, plain), options
+        return Taken(None, drawn=items_arrived(copied, form), late=late, keep=True), options
+    return Taken(copied, plain), options
 
 
 def _is_kept(iterable: Iterable[Any]) -> bool:

@@ -56,7 +56,10 @@ class Results:
     def grow(self, count: int) -> None:
         """Room for so many more tasks."""
         more = array("i", [-1]) * count
-        self._where = self._where + more if self._where else more
+        if self._where:
+            self._where.extend(more)
+        else:
+            self._where = more
 
     def put(self, part: Part) -> None:
         """Take in the results of a part; positions that failed are left as they were."""

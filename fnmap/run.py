@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
@@ -301,8 +302,9 @@ class Run(Awaited):
         while ledger.stream is None and not ledger.ready(task):
             ledger.wait(lambda at=read: ledger.ready(task) or len(order) > at)  # type: ignore[misc]
             if read < len(order):
-                if not (values := order[read].values).each:
-                    values.plain()
+                with suppress(Exception):  # what cannot be read is met in its turn
+                    if not (values := order[read].values).each:
+                        values.plain()
                 read += 1
         return read
 

@@ -62,7 +62,7 @@ class Detached:
         self._listening = self._closed = False
         self._patience_s = compute.there.timeout_s + patience_s
         compute.check_concurrency(compute.function)
-        self.queue, self._said_at = make_queue(self._sqs, compute.function), time.monotonic()
+        self.queue, self._said_at = make_queue(self._sqs, compute.function), time.time()
 
     def send(self, call: Call, future: Future[Report]) -> None:
         """Hand a call to Lambda."""
@@ -186,8 +186,8 @@ class Detached:
 
     async def _say(self) -> None:
         """That this client is there, where it was not said for long."""
-        if time.monotonic() - self._said_at >= BEAT_S:
-            self._said_at = time.monotonic()
+        if time.time() - self._said_at >= BEAT_S:  # the wall clock goes on while a laptop sleeps
+            self._said_at = time.time()
             try:
                 await self._ask("TagQueue", Tags=heard_now())
             except Exception:  # the next time will do

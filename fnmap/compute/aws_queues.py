@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fnmap.aws.deployment import TAG
@@ -53,11 +54,12 @@ def collect_queues(function: str, older_s: float, *, dry_run: bool) -> list[str]
     sqs, before, gone = Service("sqs"), time.time() - max(older_s, KEPT_S), list[str]()
     try:
         for url in _urls(sqs, function):
-            tags = sqs.call("AmazonSQS.ListQueueTags", QueueUrl=url).get("Tags") or {}
-            if tags.get(TAG) == function and float(tags.get(HEARD, "inf")) < before:
-                if not dry_run:
-                    sqs.call("AmazonSQS.DeleteQueue", QueueUrl=url)
-                gone.append(url.rpartition("/")[2])
+            with _still_there():
+                tags = sqs.call("AmazonSQS.ListQueueTags", QueueUrl=url).get("Tags") or {}
+                if tags.get(TAG) == function and float(tags.get(HEARD, "inf")) < before:
+                    if not dry_run:
+                        sqs.call("AmazonSQS.DeleteQueue", QueueUrl=url)
+                    gone.append(url.rpartition("/")[2])
     except Refused as error:
         log.warning(
             "queues of clients that are gone may be left: %s; `fnmap deploy --policy` prints what it takes", error
@@ -65,6 +67,16 @@ def collect_queues(function: str, older_s: float, *, dry_run: bool) -> list[str]
     finally:
         sqs.close()
     return gone
+
+
+@contextmanager
+def _still_there() -> Iterator[None]:
+    """A queue is listed for a minute after it was deleted, by its client or by another that collects."""
+    try:
+        yield
+    except Refused as error:
+        if not any(word in f"{error.code} {error}" for word in ("NonExistentQueue", "QueueDoesNotExist")):
+            raise
 
 
 def _urls(sqs: Service, function: str) -> Iterator[str]:

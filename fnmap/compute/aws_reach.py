@@ -39,7 +39,7 @@ class Reach:
 
     def __init__(self, service: Service, there: Configuration) -> None:
         self._service, self._there = service, there
-        self._known, self._lock = set[str](), threading.Lock()
+        self._known, self._lock = set[str](), threading.Lock()  # buckets that were asked about
 
     def check(self, store: Any) -> None:
         """Raise DeployError, which says what is denied and what mends it, if the function cannot write to the store
@@ -54,7 +54,7 @@ class Reach:
                 trouble = self._ask(store, tag)
             except (Refused, NotAuthentic, ValueError) as error:  # the first call says what that is about
                 log.debug("the function cannot be asked: %s", error)
-                return
+                trouble = None
             finally:
                 with suppress(StoreError):  # what lies there goes by itself
                     store.delete([_ours(tag), _theirs(tag)])

@@ -82,20 +82,18 @@ def imports(code: CodeType) -> list[Import]:
 
 def always_run(code: CodeType) -> Iterator[dis.Instruction]:
     """The instructions that no call which returns goes without, whatever becomes of them: none after a return, under a
-    condition, or where an exception or a context manager is provided for. A loop counts as entered."""
+    condition, in a loop, or where an exception or a context manager is provided for."""
     instructions = _instructions(code)
     handles = {i.offset for i in instructions if i.opname == "PUSH_EXC_INFO"}  # others only tidy up, and raise again
     guarded = [(start, end) for start, end, handler, *_ in _handlers(code) if handler in handles]
-    past, loops = 0, dict[int, int]()  # where the last jump so far leads to; the ends of loops by their beginnings
+    past = 0  # where the last jump so far leads to
     for i in instructions:
         if i.opname.startswith(("RETURN_VALUE", "RETURN_CONST")):
             return
         if i.offset >= past and not any(start <= i.offset < end for start, end in guarded):
             yield i
-        if i.opname == "FOR_ITER":
-            loops[i.offset] = i.argval
-        elif i.opcode in _JUMPS:  # one back may go on behind the loop
-            past = max(past, i.argval, next((end for at, end in loops.items() if at >= i.argval), 0))
+        if i.opcode in _JUMPS:
+            past = max(past, i.argval)
 
 
 def _pair(instruction: dis.Instruction) -> list[tuple[str, Any]]:

@@ -36,7 +36,7 @@ def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 
 def _function(fn: Any, user: frozenset[str], seen: set[int]) -> Iterator[Any]:
     yield fn
-    if id(fn) in seen or _by_name(fn, user):
+    if id(fn) in seen or by_name(fn, user):
         return
     seen.add(id(fn))
     if not isinstance(fn, types.FunctionType) or fn.__dict__:
@@ -52,7 +52,7 @@ def _function(fn: Any, user: frozenset[str], seen: set[int]) -> Iterator[Any]:
 
 
 def _value(value: Any, user: frozenset[str], seen: set[int]) -> Iterator[Any]:
-    if value is _MISSING or type(value) in _IMMUTABLE or _by_name(value, user):
+    if value is _MISSING or type(value) in _IMMUTABLE or by_name(value, user):
         yield value
     elif isinstance(value, types.FunctionType):
         yield from _function(value, user, seen)
@@ -60,7 +60,7 @@ def _value(value: Any, user: frozenset[str], seen: set[int]) -> Iterator[Any]:
         raise _Unknown
 
 
-def _by_name(value: Any, user: frozenset[str]) -> bool:
+def by_name(value: Any, user: frozenset[str]) -> bool:
     """Does it travel as a mere name?"""
     if isinstance(value, types.ModuleType):
         return value.__name__ not in user and value.__name__ != "__main__"

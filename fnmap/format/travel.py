@@ -130,17 +130,6 @@ class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
         return b""
 
 
-class _Noting(_Whole):
-    """Tells which code it has pickled."""
-
-    codes: list[types.CodeType]
-
-    def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is types.CodeType:
-            self.codes.append(obj)
-        return super().reducer_override(obj)
-
-
 class _WholeHome(_Whole):
     """Towards the client: a class that came here by value goes home by name, so that the client gets an
     instance of its own class. Those of `__main__` have their content beside it, for readers with another `__main__`.
@@ -221,14 +210,6 @@ def whole(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
 
 
 @contextmanager
-def _noting(codes: list[types.CodeType], out: io.BytesIO, take: Take) -> Iterator[Dumper]:
-    with _by_value():
-        dumper = _Noting(out, 5, buffer_callback=take)
-        dumper.codes = codes
-        yield dumper
-
-
-@contextmanager
 def whole_home(out: io.BytesIO, take: Take) -> Iterator[Dumper]:
     """Pickle one object, such as an exception, on its way home."""
     yield _WholeHome(out, 5, buffer_callback=take)
@@ -248,12 +229,9 @@ def dumps(obj: Any) -> bytes:
     return out.getvalue()
 
 
-def dump_function(
-    fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Share | None, codes: list[types.CodeType] | None = None
-) -> tuple[str, list[Frame]]:
-    """A function and its fixed keywords as frames, with a key that names their content. `codes` gets all code that they
-    hold."""
-    frames = dump((fn, dict(kwargs)), whole if codes is None else functools.partial(_noting, codes), share)
+def dump_function(fn: Callable[..., Any], kwargs: Mapping[str, Any], share: Share | None) -> tuple[str, list[Frame]]:
+    """A function and its fixed keywords as frames, with a key that names their content."""
+    frames = dump((fn, dict(kwargs)), whole, share)
     digest = hashlib.blake2b(digest_size=16)
     for frame in frames:
         digest.update(frame.key.encode() if isinstance(frame, Ref) else frame)

@@ -234,6 +234,14 @@ def test_keywords_that_are_on_their_way_are_waited_for_in_the_background(local):
     assert list(local.map(pow, range(4), kwargs={"exp": 2})) == [0, 1, 4, 9]
 
 
+def test_items_are_those_at_the_call_while_keywords_are_on_their_way(local):
+    foreign, items = Future(), [2, 3]
+    run = local.map(pow, items, kwargs={"exp": foreign})
+    items[:] = [7]
+    foreign.set_result(2)
+    assert list(run) == [4, 9]
+
+
 def test_keywords_of_calls_in_this_process_are_waited_for_there(inline, local):
     assert list(inline.map(pow, range(3), kwargs={"exp": local.submit(abs, -2)})) == [0, 1, 4]
 

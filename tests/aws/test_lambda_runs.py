@@ -17,7 +17,9 @@ from gates import say_at, wait_at
 
 import fnmap
 from fnmap.aws.deployment import TAG
+from fnmap.aws.requests import Service
 from fnmap.cli import main
+from fnmap.compute import aws_queues
 from fnmap.compute.aws_lambda import LambdaCompute
 from fnmap.compute.aws_queues import HEARD
 from fnmap.errors import TaskError, UsageError
@@ -301,6 +303,19 @@ def test_queues_of_clients_that_are_gone_are_collected_and_no_others(make_aws, c
         assert "1 queues of clients that are gone deleted" in capsys.readouterr().out
         assert there() == before - {"fnmap-answers-gone"} > live
     fnmap.close()
+
+
+def test_a_queue_that_is_listed_after_its_end_keeps_no_other_from_being_collected(make_aws, monkeypatch):
+    aws = make_aws()
+    sqs = boto3_client("sqs", aws.env)
+    long_ago = {TAG: "fnmap", HEARD: "0"}
+    away = sqs.create_queue(QueueName="fnmap-answers-away", tags=long_ago)["QueueUrl"]
+    sqs.create_queue(QueueName="fnmap-answers-left", tags=long_ago)
+    listed = list(aws_queues._urls(Service("sqs"), "fnmap"))
+    sqs.delete_queue(QueueUrl=away)
+    monkeypatch.setattr(aws_queues, "_urls", lambda *_: listed)
+    assert "fnmap-answers-left" in aws_queues.collect_queues("fnmap", 0, dry_run=False)
+    assert "fnmap-answers-left" not in str(sqs.list_queues(QueueNamePrefix="fnmap-answers-left"))
 
 
 def test_a_client_says_that_it_listens(make_aws, monkeypatch):

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fnmap.format.needs import needed
-from fnmap.format.travel import dump_function
 
 
-def needs(fn, **kwargs):
-    codes = []
-    dump_function(fn, kwargs, None, codes)
-    return set(needed(fn, codes)) - {"mine"}
+def needs(fn):
+    return set(needed(fn))
 
 
 def plain(x):
@@ -36,6 +33,47 @@ def checked(x):
     from yaml import safe_load
 
     return safe_load(x)
+
+
+class Model:
+    def __init__(self, x):
+        import yaml
+
+        self.x = yaml.load(x)
+
+    def __call__(self, y):
+        import yaml
+
+        return self.price(yaml.load(y))
+
+    def price(self, y):
+        import scipy
+
+        return scipy.price(y)
+
+    def plot(self):
+        import matplotlib
+
+        return matplotlib.draw(self.x)
+
+
+NEEDS = [
+    (plain, {"scipy.stats"}),
+    (named, {"yaml"}),
+    (checked, {"yaml"}),
+    (functools.partial(functools.partial(plain), 1), {"scipy.stats"}),
+    (functools.lru_cache(plain), {"scipy.stats"}),
+    (object.__new__(Model), {"yaml"}),
+    (object.__new__(Model).price, {"scipy"}),
+]
+
+
+@pytest.mark.parametrize(("fn", "modules"), NEEDS, ids=lambda value: getattr(value, "__qualname__", None))
+def test_what_each_call_imports_is_needed(fn, modules):
+    assert needs(fn) == modules
+
+
+# -- what a function may do without --------------------------------------------------------------------
 
 
 def looped(xs):
@@ -72,32 +110,27 @@ async def awaited(xs):
         await yaml.load(x)
 
 
-class Model:
-    def __init__(self, x):
+def in_a_for(xs):
+    for x in xs:
         import yaml
 
-        self.x = yaml.load(x)
-
-    def __call__(self, y):
-        return self.price(y)
-
-    def price(self, y):
-        import scipy
-
-        return scipy.price(y)
-
-    def plot(self):
-        import matplotlib
-
-        return matplotlib.draw(self.x)
+        yaml.load(x)
+    return xs
 
 
-def modelled(x):
-    return Model(x)
+def chosen(x, kind="np"):
+    return {"scipy": plain, "np": abs}[kind](x)
 
 
-def priced(x):
-    return x.model.price(1)
+def attempt(fn, x):
+    try:
+        return fn(x)
+    except ImportError:
+        return None
+
+
+def handed_on(x):
+    return attempt(plain, x)
 
 
 def decorated(fn):
@@ -106,38 +139,6 @@ def decorated(fn):
         return fn(*args)
 
     return wrapper
-
-
-NEEDS = [
-    (plain, {"scipy.stats"}),
-    (named, {"yaml"}),
-    (checked, {"yaml"}),
-    (looped, {"scipy.stats"}),
-    (listed, {"scipy.stats"}),
-    (nested, {"yaml"}),
-    (generated, {"yaml"}),
-    (awaited, {"yaml"}),
-    (modelled, {"yaml"}),
-    (lambda x: plain(x) + 1, {"scipy.stats"}),
-    (functools.partial(plain, 1), {"scipy.stats"}),
-    (functools.lru_cache(plain), {"scipy.stats"}),
-    (decorated(plain), {"scipy.stats"}),
-]
-
-
-@pytest.mark.parametrize(("fn", "modules"), NEEDS, ids=lambda value: getattr(value, "__qualname__", None))
-def test_what_each_call_imports_is_needed(fn, modules):
-    assert needs(fn) == modules
-
-
-def test_what_methods_import_is_needed_if_they_are_called():
-    model = object.__new__(Model)
-    assert needs(model) == {"scipy"}
-    assert needs(model.price) == {"scipy"}
-    assert needs(priced, model=model) == {"scipy"}
-
-
-# -- what a function may do without --------------------------------------------------------------------
 
 
 def tried(x):
@@ -245,44 +246,16 @@ def inner_that_is_not_called(x):
     return draw() if x else x
 
 
-def a_variable_of_its_name(x, plain=False):
-    return x, plain
-
-
-def made(cls):
-    return object.__new__(cls)
-
-
-class Other:
-    def price(self, y):
-        return y
-
-
-def forgiving(fn):
-    @functools.wraps(fn)
-    def wrapper(*args):
-        try:
-            return fn(*args)
-        except ImportError:
-            return None
-
-    return wrapper
-
-
 DOES_WITHOUT = [
-    tried, tried_further_out, passed_over, conditional, returned_before, typed, in_a_while, skipped,
-    skipped_in_a_long_loop, left_at_once, else_where, either, inner_that_is_not_called, a_variable_of_its_name,
-    forgiving(plain), functools.partial(made, Model),
+    tried, tried_further_out, passed_over, conditional, returned_before, typed, in_a_while, in_a_for, skipped,
+    skipped_in_a_long_loop, left_at_once, else_where, either, inner_that_is_not_called, looped, listed, nested, chosen,
+    handed_on, decorated(plain), generated, awaited, Model, lambda x: plain(x) + 1,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("fn", DOES_WITHOUT, ids=lambda fn: getattr(fn, "__qualname__", "made"))
 def test_what_a_call_may_do_without_is_not_needed(fn):
     assert needs(fn) == set()
-
-
-def test_a_method_is_not_followed_where_two_have_its_name():
-    assert needs(priced, models=[Model, Other]) == set()
 
 
 def test_relative_imports_are_the_users_own(tmp_path, monkeypatch):
