@@ -129,7 +129,7 @@ class Stream:
         self._drawn = 0
         self._stopped = self._drawing = False
         self._threaded = True
-        self._changed = threading.Condition()
+        self._poked = threading.Event()
 
     def start(self, *, threaded: bool) -> None:
         """Begin to draw, in a thread, or at each `poke` where calls run in the caller's thread."""
@@ -143,8 +143,7 @@ class Stream:
         """There may be more room now."""
         if self._threaded:
             self._publish()
-            with self._changed:
-                self._changed.notify()
+            self._poked.set()
         elif not self._drawing:
             self._drawing = True
             try:
@@ -157,8 +156,7 @@ class Stream:
         """Draw no more, and let go of the iterator."""
         self._stopped = True
         if self._threaded:
-            with self._changed:
-                self._changed.notify()
+            self._poked.set()
         else:
             self._iterator = iter(())
 
@@ -177,11 +175,14 @@ class Stream:
             self._items.pop(task, None)
 
     def _draw_all(self) -> None:
-        while not self._stopped:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopped or self._room() > 0)
-            if not self._stopped:
-                self._draw(self._room())
+        while True:
+            self._poked.clear()  # before the looks, so that no change after them is missed
+            if self._stopped:
+                break
+            if (room := self._room()) > 0:
+                self._draw(room)
+            else:
+                self._poked.wait()  # with no lock held: who stops a stream holds the session's, which the look takes
         self._iterator = iter(())
 
     def _draw(self, room: int) -> None:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 import fnmap
 from fnmap.errors import ResultsReleased, RunCancelled
+from fnmap.source import Stream
 
 
 class Drawn:
@@ -231,3 +232,18 @@ def test_a_map_over_a_run_that_does_not_end_is_a_pipeline_too(session):
 
 def test_an_empty_iterator_is_an_empty_run(session):
     assert list(session.map(abs, iter(()))) == []
+
+
+def test_a_stream_is_stopped_while_it_looks_for_room():
+    looks, lock = threading.Event(), threading.Lock()
+
+    def room():
+        looks.set()
+        with lock:  # as the look of a run takes the session's lock, which who stops the stream holds
+            return 0
+
+    stream = Stream(iter([1]), room=room, hungry=bool, add=print, end=print)
+    with lock:
+        stream.start(threaded=True)
+        looks.wait()
+        stream.stop()
