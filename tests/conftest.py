@@ -93,7 +93,7 @@ def bucket(s3_server, aws_environment) -> str:
 
 @pytest.fixture(scope="session")
 def shared_bucket(s3_server) -> str:
-    return s3_server.make_bucket()
+    return s3_server.make_bucket("fnmap-shared")  # of one name: a FaultyProxy rolls its dice by the paths
 
 
 @pytest.fixture

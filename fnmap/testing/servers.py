@@ -54,9 +54,9 @@ class Server:
         options = {name: self.env[variable] for name, variable in keys.items()}
         return boto3.client(service, endpoint_url=self.endpoint, region_name=REGION, **options)
 
-    def make_bucket(self) -> str:
-        """A new, empty bucket: its name."""
-        name = f"fnmap-{next(self._numbers)}"
+    def make_bucket(self, name: str = "") -> str:
+        """A new, empty bucket: its name, which is the next number where none is given."""
+        name = name or f"fnmap-{next(self._numbers)}"
         self.client().create_bucket(Bucket=name)
         return name
 

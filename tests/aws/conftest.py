@@ -59,8 +59,18 @@ def models():
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory) -> Path:
-    """A cache folder for the real package: it is built once for all tests of this process."""
-    return tmp_path_factory.mktemp("packages")
+    """A cache folder with the real package in it, which is built once for the processes of these tests."""
+    fcntl = pytest.importorskip("fcntl")
+    from fnmap.aws.package import build_package
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "packages"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, (folder / "lock").open("w") as lock:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        build_package(PYTHON)
+    return folder
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from fnmap.testing.servers import Server
 
 MAP = """
 import fnmap, numpy as np
-print(list(fnmap.map(lambda x: float(np.sqrt(x)), range(5), on="lambda")))
-run = fnmap.map(lambda x: {"a": x, "b": np.arange(3)}, range(50), on="lambda", name="kept")
+print(list(fnmap.map(lambda x: float(np.sqrt(x)), range(3), on="lambda")))
+run = fnmap.map(lambda x: {"a": x, "b": np.arange(3)}, range(50), on="lambda", name="kept", chunksize=25)
 print(run.table().num_rows, run.status.state)
 """
 ATTACH = """
@@ -82,7 +82,7 @@ def test_deploy_map_attach_destroy(run, fnmap_command):
     assert deployed.count("create") >= 6
     assert "nothing to do" in fnmap_command("deploy")
     assert "all is well" in fnmap_command("doctor")
-    assert script(run, MAP) == ["[0.0, 1.0, 1.4142135623730951, 1.7320508075688772, 2.0]", "50 done"]
+    assert script(run, MAP) == ["[0.0, 1.0, 1.4142135623730951]", "50 done"]
     assert script(run, ATTACH) == ["50 ['kept']"]
     (missing,) = script(run, PACKAGE)
     assert "needs the package 'pytest'" in missing

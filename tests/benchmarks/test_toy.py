@@ -92,12 +92,14 @@ def measured(system, question):
     return figures
 
 
-SERVED = ("s3_clients", "s3_throughput", "lambda_map", "lambda_call", "lambda_fanout", "flops")  # each starts servers
+OFTEN = ("noop_map", "plan_scale", "resume", "lambda_call")  # of each kind one: `scripts/bench --toy` runs them all
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in QUESTIONS]
+)
 def test_a_toy_run_keeps_a_row_for_each_system(name, tmp_path):
-    systems = load(name).toy_systems[: 1 if name in SERVED else None]  # `scripts/bench --toy` runs the others too
+    systems = load(name).toy_systems
     command = [sys.executable, "-m", f"benchmarks.{name}", "--toy", "--results", str(tmp_path)]
     command += ["--systems", ",".join(systems)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
