@@ -30,7 +30,8 @@ from fnmap.format.payload import Buffer
 from fnmap.options import count
 
 INLINE_BYTES = 256 << 10  # a larger message costs less through a file that is mapped than through a pipe
-QUICK_S = 0.02  # a call may wait in line behind one that takes no longer
+CHUNK_S = 0.25  # each call costs the cores of this machine 1 ms beside its tasks, whose caches are cold by then
+QUICK_S = 0.3  # a call may wait in line behind one that takes no longer: a worker that is free takes it over
 FAILED_STARTS = 3
 LONG_S = 1e6  # what poll() can be told to wait
 
@@ -51,7 +52,7 @@ class LocalCompute:
     def __init__(self, workers: int | None = None, *, hear: Hear | None = None) -> None:
         self._hear = hear or show
         slots = cores() if workers is None else count(workers, 1, "workers must be an int >= 1")
-        self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES, ahead=2 * slots)
+        self.limits = Limits(slots=slots, payload_bytes=INLINE_BYTES, chunk_s=CHUNK_S, ahead=2 * slots)
         self._lock = threading.RLock()
         self._processes: dict[int, Process] = {}  # by slot
         self._idle: list[Process] = []

@@ -99,7 +99,7 @@ Z99 = 2.326  # of a normal distribution, 1 % lies beyond so many standard deviat
 
 # Worker processes on this machine. Give the number of cores as `workers`, and what calls cost there as
 # `overhead_s`: about 0.3 ms, says `python -m benchmarks.warm_call`.
-LOCAL = ComputeModel(name="local", slots=1, overhead_s=0.3e-3, chunk_s=0.1, warm=True)
+LOCAL = ComputeModel(name="local", slots=1, overhead_s=0.3e-3, chunk_s=0.25, warm=True)
 
 LAMBDA = ComputeModel(
     name="lambda",
