@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fnmap import build
+from fnmap.compute.base import Warm
 from fnmap.durable import Durable, stored_parts
 from fnmap.durable_plan import begin_plan
 from fnmap.errors import PlanError, RunTakenOver, StoreError, TaskError, UsageError
 from fnmap.format import keys
+from fnmap.format.travel import together
 from fnmap.last_stage import LastStage
 from fnmap.ledger import Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
@@ -338,15 +340,18 @@ def make_stages(run: PlanRun, session: Session, store: Store, run_id: str, live_
     results = [r.ledger.results for r in run.runs.values()]
     shared = build.new_shared(session, live_id)
     framed = run_id == live_id and can_map(store)  # it has no name: nothing but its own processes reads the parts
-    for number, planned in enumerate(run.plan.stages):
-        own = [(next(edges), wire.columns) for wire in planned.wires]
-        kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed
-        shape = template(planned.args, planned.kwargs, holes=planned.holes)
-        feed = kind(store, own, results, run.graph.locate, shape)
-        ledger = run.runs[planned.name].ledger
-        ledger.store = store
-        keeper = Durable(store, run_id, driver, number, digits=run.digits, framed=framed)
-        made.append(_stage(session, planned, f"{live_id}.{number}", ledger, keeper, feed, shared))
+    with together():
+        for number, planned in enumerate(run.plan.stages):
+            own = [(next(edges), wire.columns) for wire in planned.wires]
+            kind = SkippingFeed if planned.options.on_upstream_error == "skip" else PartFeed
+            shape = template(planned.args, planned.kwargs, holes=planned.holes)
+            feed = kind(store, own, results, run.graph.locate, shape)
+            ledger = run.runs[planned.name].ledger
+            ledger.store = store
+            keeper = Durable(store, run_id, driver, number, digits=run.digits, framed=framed)
+            made.append(_stage(session, planned, f"{live_id}.{number}", ledger, keeper, feed, shared))
+            if number == 0 and isinstance(session.compute, Warm):  # meanwhile
+                session.compute.warm(made[0].job, planned.count)
     if shared is not None:
         shared.clear_with(run)
     return made

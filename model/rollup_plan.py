@@ -111,8 +111,9 @@ class _Planner:
         lines, losses = self._simulate(inward)
         groups = self._price(inward, lines, losses)
         ceded = self._retro([deal for deal in self.deals if deal.covers])
-        summaries, years = self._portfolio(groups, ceded)
+        years = self._years(groups, ceded)
         self._report(years)
+        summaries = self._curves(groups, years)  # last: the latest stage that can run goes first, and these are long
         return Rollup(self.plan, self.book, self.deals, summaries, self.refused, self.costs)
 
     def _simulate(self, inward: Sequence[Deal]) -> tuple[dict[int, TaskRef], dict[tuple[int, int], TaskRef]]:
@@ -197,8 +198,8 @@ class _Planner:
         self._reduced("ceded", len(keys), sum(self.claims[d.deal_id] for d in retro) / len(retro))
         return list(ceded)
 
-    def _portfolio(self, groups: StageRef, ceded: Sequence[TaskRef]) -> tuple[dict[int, tuple[str, str]], StageRef]:
-        """The years of each peril, region and line, and of the portfolio; and their curves."""
+    def _years(self, groups: StageRef, ceded: Sequence[TaskRef]) -> StageRef:
+        """The years of each peril, region and line, and of the portfolio."""
         views, costs = range(self.options.views), Costs()
         members: dict[int, list[tuple[tuple[str, ...], TaskRef]]] = {view: [] for view in views}
         for key, ref in zip(groups.keys or (), groups, strict=True):
@@ -211,19 +212,22 @@ class _Planner:
             task = self._add(
                 tasks.view_years, "years", costs, self.options.years, names, *inputs, *ceded[view : view + 1]
             )
-        stage = task.whole
+        return task.whole
+
+    def _curves(self, groups: StageRef, years: StageRef) -> dict[int, tuple[str, str]]:
+        """The curves of each peril, region and line, and of the portfolio; their numbers."""
         pairs = sorted({(d, key[k]) for key in groups.keys or () for k, d in enumerate(tasks.DIMENSIONS)})
         pairs += [("portfolio", which) for which in ("gross", "ceded", "net")]
         summaries = dict(enumerate(pairs, 1))
         for dimension in (*tasks.DIMENSIONS, "portfolio"):
             mine = [(n, tasks.column(*pair)) for n, pair in summaries.items() if pair[0] == dimension]
             chosen = [f"{what} {name}" for _, name in mine for what in ("largest", "sum")]
-            cost = len(mine) * seconds((0.002, 0.25), self.options.years * len(views))
+            cost = len(mine) * seconds((0.002, 0.25), self.options.years * self.options.views)
             self.plan.gather(
-                tasks.curves, stage[chosen], kwargs={"summaries": mine}, name=f"curves by {dimension}", cost=cost
+                tasks.curves, years[chosen], kwargs={"summaries": mine}, name=f"curves by {dimension}", cost=cost
             )
             self.costs[f"curves by {dimension}"] = cost
-        return summaries, stage
+        return summaries
 
     def _report(self, years: StageRef) -> None:
         """Capital, and each deal's part in it."""
@@ -248,7 +252,7 @@ class _Planner:
 
     def _add(self, fn: Any, name: str, costs: Costs, *args: Any) -> TaskRef:
         self.costs[name] = costs
-        task: TaskRef = self.plan.add_with({"name": name, "cost": costs, "chunksize": 1}, fn, *args)
+        task: TaskRef = self.plan.add_with({"name": name, "cost": costs}, fn, *args)
         return task
 
     def _reduced(self, name: str, tasks_below: int, rows: float) -> None:

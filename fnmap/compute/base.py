@@ -66,6 +66,15 @@ class Kill(Protocol):
 
 
 @runtime_checkable
+class Warm(Protocol):
+    """A compute whose idle workers can load a job ahead of its first call."""
+
+    def warm(self, job: Job, most: int) -> None:
+        """Let up to `most` idle workers do so, and return at once. What goes wrong there is for the calls to tell."""
+        ...
+
+
+@runtime_checkable
 class Collect(Protocol):
     """A compute whose clients leave something behind when they are killed."""
 

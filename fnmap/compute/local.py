@@ -25,8 +25,8 @@ from fnmap.compute.base import Limits, cores
 from fnmap.compute.child import LOGGED, MEMORY, PAGE, REPORT, SAID, THREADS
 from fnmap.compute.process import Process
 from fnmap.errors import CallTimeout, ComputeError, WorkerLost
-from fnmap.format.call import Call, Report
-from fnmap.format.payload import Buffer
+from fnmap.format.call import Call, Job, Report
+from fnmap.format.payload import Buffer, Values
 from fnmap.options import count
 
 INLINE_BYTES = 256 << 10  # a larger message costs less through a file that is mapped than through a pipe
@@ -90,6 +90,13 @@ class LocalCompute:
         """Start a worker now rather than with the first call."""
         with self._lock:
             self._start()
+
+    def warm(self, job: Job, most: int) -> None:
+        """Let up to `most` workers that have nothing to do load the job: what it imports takes a while."""
+        with self._lock:
+            free = len(self._idle) + self.limits.slots - len(self._processes)
+            for _ in range(0 if self._queue or self._closed else min(free, most)):
+                self.submit(Call("", job, range(0), Values.of_plain([])))
 
     def running(self, future: Future[Report]) -> range | None:
         """The positions that the call of this future is at; None if it does not run."""

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from fnmap.errors import Damaged
 from fnmap.format.call import Failure
-from fnmap.format.payload import Buffer, Frame, Ref, Values, pack, unpack
+from fnmap.format.payload import ALIGN, Buffer, Frame, Ref, Values, nbytes, pack, unpack
 
-LARGE_BYTES = 64 << 10  # of a frame: from here on, words are summed, which costs next to nothing
+LARGE_BYTES = 64 << 10  # a frame of that size is trusted to memory, as what is shared is: each reader would read it all
+_START = struct.Struct("<II")  # the checksum and the length of the head
 
 
 class Framed(NamedTuple):
@@ -34,36 +35,37 @@ def encode(
     numbers = (tasks.start, tasks.stop) if isinstance(tasks, range) and tasks.step == 1 else list(tasks)
     frames = values.frames()
     head = pickle.dumps((numbers, dict(failures), dict(info), [_check(frame) for frame in frames]), 5)
-    return pack([zlib.crc32(head).to_bytes(4, "little"), head, *frames])
+    return [_START.pack(zlib.crc32(head), len(head)), head, bytes(_gap(len(head))), *pack(frames)]
 
 
 def decode(part: memoryview) -> Framed:
     """The inverse of `encode`; the values are views of the part. Raises Damaged."""
-    try:
-        said, head, *frames = unpack(part)
-    except (struct.error, ValueError) as error:
-        raise Damaged(f"a result object is not the one that was written: {error}") from error
-    if isinstance(said, Ref) or isinstance(head, Ref) or said != zlib.crc32(head).to_bytes(4, "little"):
+    crc, length = _START.unpack_from(part) if len(part) >= _START.size else (0, 0)
+    head = part[_START.size : _START.size + length]
+    if not length or zlib.crc32(head) != crc:
         raise Damaged("a result object is not the one that was written: it begins in another way")
     numbers, failures, info, checks = pickle.loads(head)
+    try:
+        frames = unpack(part[_START.size + length + _gap(length) :])
+    except (struct.error, ValueError) as error:
+        raise Damaged(f"a result object is not the one that was written: {error}") from error
     if [_check(frame) for frame in frames] != checks:
         raise Damaged("a result object is not the one that was written: its checksum is another")
     tasks = range(*numbers) if isinstance(numbers, tuple) else numbers
     return Framed(tasks, Values.from_frames(frames, _no_ref), failures, info)
 
 
+def _gap(length: int) -> int:
+    """Bytes between a head of that length and the frames, which are aligned."""
+    return -(_START.size + length) % ALIGN
+
+
 def _check(frame: Frame) -> tuple[int, int]:
-    """The length of a frame, and a checksum."""
+    """The length of a frame, and a checksum of it if it is not large."""
     if isinstance(frame, Ref):
         return -1, 0
-    body = memoryview(frame).cast("B")
-    if len(body) < LARGE_BYTES:
-        return len(body), zlib.crc32(body)
-    import numpy as np  # most frames of this size are arrays
-
-    whole = len(body) & ~7
-    words = np.frombuffer(body[:whole], np.uint64)
-    return len(body), int(words.sum()) ^ int.from_bytes(body[whole:], "little")
+    size = nbytes(frame)
+    return size, zlib.crc32(frame) if size < LARGE_BYTES else 0
 
 
 def _no_ref(key: str) -> memoryview:

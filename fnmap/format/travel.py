@@ -115,10 +115,45 @@ def _by_value() -> Iterator[None]:
                 cloudpickle.unregister_pickle_by_value(module)
 
 
+class _Together(threading.local):
+    """What was found out of functions and classes while many objects are pickled one by one, in this thread: how each
+    is reduced, and the namespaces that its like share where it is unpickled. None: that is not kept."""
+
+    reduced: dict[int, tuple[Any, Any]] | None = None  # by id, with the object
+    namespaces: dict[int, dict[str, Any]] | None = None
+
+
+_together = _Together()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Until this ends, nothing that is pickled changes: what several objects refer to is taken apart once. Of what they
+    hold, each pickle still has all."""
+    _together.reduced, _together.namespaces = {}, {}
+    try:
+        yield
+    finally:
+        _together.reduced = _together.namespaces = None
+
+
 class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles one object with all that it needs inside."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if _together.namespaces is not None:
+            self.globals_ref = _together.namespaces
+
     def reducer_override(self, obj: Any) -> Any:
+        known = _together.reduced
+        if known is None or not isinstance(obj, (type, types.FunctionType)):
+            return self._reduced(obj)
+        if id(obj) not in known:
+            known[id(obj)] = obj, self._reduced(obj)
+        return known[id(obj)][1]
+
+    def _reduced(self, obj: Any) -> Any:
         if isinstance(obj, functools._lru_cache_wrapper):  # would go by a name that a worker may not have
             return _with_cache, (obj.__wrapped__, obj.cache_parameters())
         if issubclass(type(obj), BaseException) and (how := exceptions.reduced(obj)) is not NotImplemented:

@@ -71,18 +71,26 @@ class LongestFirst:
 
     def take(self, most: int, share: float = float("inf")) -> Sequence[int]:
         """Up to so many tasks that cost no more than `share` together; at least one."""
-        if not self.count:
-            return []
-        kind = -self._order[0]
-        queue = self._classes[kind]
-        bound = 2.0 ** ((kind + 1) / CLASSES)  # none of the class costs more
-        tasks = queue.take(max(1, min(most, int(share / bound) if share < bound * queue.count else queue.count)))
-        if not queue.count:
+        taken = list[Sequence[int]]()
+        while self.count and most > 0:
+            kind = -self._order[0]
+            queue = self._classes[kind]
+            bound = 2.0 ** ((kind + 1) / CLASSES)  # none of the class costs more
+            some = min(most, int(share / bound) if share < bound * queue.count else queue.count)
+            if some < 1 and taken:
+                break
+            tasks = queue.take(max(1, some))
+            cost = float(self._costs[tasks].sum()) if len(tasks) > 1 else float(self._costs[tasks[0]])
+            taken.append(tasks)
+            most -= len(tasks)
+            share -= cost
+            self.count -= len(tasks)
+            self.cost -= cost
+            if queue.count:
+                break
             heapq.heappop(self._order)
             del self._classes[kind]
-        self.count -= len(tasks)
-        self.cost -= float(self._costs[tasks].sum()) if len(tasks) > 1 else float(self._costs[tasks[0]])
-        return tasks
+        return taken[0] if len(taken) == 1 else join(taken)
 
     def drain(self) -> Sequence[int]:
         """All of them."""

@@ -15,7 +15,7 @@ from enum import IntEnum
 from itertools import islice
 from typing import Any
 
-from fnmap.planning.policy import INFRA_RETRIES, SPLIT_WAYS, ChunkPolicy, Retry, straggles_after_s
+from fnmap.planning.policy import COST_PARTS, INFRA_RETRIES, SPLIT_WAYS, ChunkPolicy, Retry, straggles_after_s
 from fnmap.planning.queue import Fifo, LongestFirst, plain
 
 
@@ -285,7 +285,7 @@ class Schedule:
             return None
         if self.costs is not None and self.chunks.fixed is None:
             left = self._fresh.cost * self._counts[State.WAITING] / ready  # with what is not released yet
-            tasks = self._fresh.take(ready, left / (self.slots * SPLIT_WAYS))
+            tasks = self._fresh.take(ready, left / (self.slots * COST_PARTS))
         else:
             size = self.chunks.size(
                 ready=self._counts[State.WAITING],
