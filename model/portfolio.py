@@ -34,6 +34,10 @@ SETS = 1024
 """Event sets that a portfolio may have."""
 
 
+Numbers: TypeAlias = I4 | I8
+"""Of occurrences, in a type that holds them all: an event set's are its rows times SETS and its place."""
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """When the events of set `place` of a portfolio occur: those of 0-based year y are its rows ptr[y]:ptr[y + 1].
@@ -52,16 +56,18 @@ class Timeline:
             raise ModelError(f"a portfolio has at most {SETS} event sets; got one at place {place}")
         return cls(place, line.ptr.astype(np.int32), line.day)
 
-    def at(self, row: I8) -> tuple[I8, I4, I2]:
+    def at(self, row: I8) -> tuple[Numbers, I4, I2]:
         """(number, year, day) of rows."""
-        return row * SETS + self.place, year_of(self.ptr, row).astype(np.int32), self.day[row]
+        number = row * SETS + self.place
+        short = self.day.size * SETS <= np.iinfo(np.int32).max  # most portfolios: half as much to hand on and to sort
+        return number.astype(np.int32) if short else number, year_of(self.ptr, row).astype(np.int32), self.day[row]
 
 
 @dataclass(frozen=True, eq=False)
 class Claims:
-    """What is paid for each of n occurrences: number i8[n], year i4[n], day i2[n], paid f4[n] or f8[n]."""
+    """What is paid for each of n occurrences: number i4[n] or i8[n], year i4[n], day i2[n], paid f4[n] or f8[n]."""
 
-    number: I8
+    number: Numbers
     year: I4
     day: I2
     paid: Floats
@@ -69,7 +75,7 @@ class Claims:
     @classmethod
     def none(cls) -> Claims:
         """Nothing at all."""
-        return cls(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0))
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0))
 
     def in_time(self) -> Claims:
         """In order of year and day, on one day of number: the order in which annual terms are used up."""
@@ -118,13 +124,13 @@ def _merged(parts: list[Claims], signs: Sequence[float] | None = None) -> tuple[
 class DealYears:
     """What a deal pays, in the portfolio's currency: event by event, and layer by layer and year.
 
-    number i8[n], year i4[n], day i2[n], paid f4[n] as of `Claims`; left f4[n] is what a retrocession leaves to a deal
+    number, year i4[n], day i2[n], paid f4[n] as of `Claims`; left f4[n] is what a retrocession leaves to a deal
     that covers it (f4[0] of other deals: what they pay). layer i2[m] from 0, layer_year i4[m], loss, premium
     (for reinstatements, per unit of premium, for the placed share) and largest (recovery of one occurrence) f4[m]:
     years without loss are left out.
     """
 
-    number: I8
+    number: Numbers
     year: I4
     day: I2
     paid: F4
