@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from fnmap import clock
 from fnmap.alarm import Alarm
-from fnmap.compute.base import Compute, Kill
+from fnmap.chores import Chores
+from fnmap.compute.base import Compute, Kill, PutOff
 from fnmap.errors import RunError, RunTakenOver, Throttled
 from fnmap.format.call import Report
 from fnmap.lease import BEAT_S
@@ -52,6 +53,9 @@ class Driver:
         self.durables: weakref.WeakSet[Durable] = weakref.WeakSet()  # of live named runs
         self._alarm = Alarm()
         self._wakes_at: float | None = None
+        later = compute if isinstance(compute, PutOff) else None
+        self.chores = Chores() if later is None else later.chores
+        self._put_off: Callable[[Callable[[], object]], bool] | None = None if later is None else later.put_off
 
     @property
     def usable(self) -> bool:
@@ -107,6 +111,10 @@ class Driver:
         with self.lock:
             self._busy -= 1
             self._lone.discard(future)
+
+    def put_off(self, chore: Callable[[], object]) -> bool:
+        """Have it done when somebody waits, or there is nothing else to do. False if it is to be done at once."""
+        return self._put_off is not None and self._put_off(chore)
 
     def hold(self, error: Throttled) -> None:
         """The compute takes no calls for now."""

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from fnmap.errors import RunBusy, RunCancelled, RunError, RunTakenOver, StoreError
@@ -288,10 +289,19 @@ class Ledger:
 
     @property
     def over(self) -> bool:
-        """Has it ended, and is that told? The bar is done before the caller prints, and the cache knows the results
-        before they are asked of it again. A listener that reads them tells, and cannot wait for that."""
-        told = self._told_end or self.attached is not None or threading.get_ident() in self._tellers
-        return self.ended and (told or not (self._listeners or self.on_end))
+        """Has it ended, and is that told to all, to the store as well?"""
+        return self.ended and self._is_told
+
+    @property
+    def heard(self) -> bool:
+        """Has it ended, and do those who listen know? The bar is done before the caller prints, and the cache knows the
+        results before they are asked of it again."""
+        return self.ended and (self._is_told or not (self._listeners or self.on_end))
+
+    @property
+    def _is_told(self) -> bool:
+        """A listener that reads the results is just being told, and cannot wait for that."""
+        return self._told_end or self.attached is not None or threading.get_ident() in self._tellers
 
     def tell(self) -> None:
         mine = threading.get_ident()
@@ -315,7 +325,11 @@ class Ledger:
         with self.session.lock:
             ends, self._telling_end = self.ended and not self._telling_end, self.ended
         if ends:
-            self._tell_end(self.status())
+            status = self.status()
+            quiet = self.durable is None or self._listeners or self.session.listeners or self.on_end
+            # attach() sees that a run is done whether or not that is written, so nobody has to wait for that
+            if quiet or status.state != "done" or not self.session.put_off(partial(self._tell_end, status)):
+                self._tell_end(status)
 
     def _tell_end(self, status: Status) -> None:
         """Whoever waits for results has them by now; the store hears of the end before this process may leave."""
@@ -352,6 +366,8 @@ class Ledger:
 
     def wait(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until that holds. Ctrl-C cancels the run."""
+        if self.session.chores and not until():  # a glance: there is time
+            self.session.chores.do()
         try:
             with self._changed:
                 return self._changed.wait_for(until, timeout)
@@ -431,7 +447,7 @@ class Ledger:
     def check_end(self) -> None:
         """Raise what kept the run from giving a result for each item."""
         if self.ended:
-            self.wait(lambda: self.over)
+            self.wait(lambda: self.heard)
         if self.error is not None:
             raise self.error
         if self.too_many():

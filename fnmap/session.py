@@ -151,6 +151,7 @@ class Session(Driver):
         """As `fnmap.gc`, of this session's store."""
         from fnmap.collect import age_s, collect
 
+        self.chores.do()  # what became of runs of its own may not be written down yet
         found = collect(self.store, older_than, dry_run=dry_run)
         if isinstance(self.compute, Collect):
             found = replace(found, queues=tuple(self.compute.collect(age_s(older_than), dry_run=dry_run)))

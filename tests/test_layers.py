@@ -13,7 +13,7 @@ import fnmap
 
 ROOT = Path(fnmap.__file__).parent
 LEVELS = [
-    {"errors", "observe", "clock"},
+    {"errors", "observe", "clock", "chores"},
     {"planning", "format", "storage", "aws", "inputs"},
     {"worker", "run", "cache", "ledger", "results", "stage", "source", "tables", "options", "alarm", "shared", "ahead"},
     {"compute"},

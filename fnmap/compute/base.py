@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard, runtime_checkable
 
+from fnmap.chores import Chores
 from fnmap.format.call import Call, Job, Report
 from fnmap.storage.base import Store
 
@@ -71,6 +72,18 @@ class Warm(Protocol):
 
     def warm(self, job: Job, most: int) -> None:
         """Let up to `most` idle workers do so, and return at once. What goes wrong there is for the calls to tell."""
+        ...
+
+
+@runtime_checkable
+class PutOff(Protocol):
+    """A compute whose own thread hears the answers, and should not keep others waiting for what is of no hurry.
+    `chores`: what was put off; who waits for an answer may do them meanwhile."""
+
+    chores: Chores
+
+    def put_off(self, chore: Callable[[], object]) -> bool:
+        """Have it done soon. False if it is to be done at once."""
         ...
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from fnmap.chores import Chores
 from fnmap.compute.base import Limits, cores
 from fnmap.compute.child import LOGGED, MEMORY, PAGE, REPORT, SAID, THREADS
 from fnmap.compute.process import Process
@@ -34,6 +35,7 @@ CHUNK_S = 0.25  # each call costs the cores of this machine 1 ms beside its task
 QUICK_S = 0.3  # a call may wait in line behind one that takes no longer: a worker that is free takes it over
 FAILED_STARTS = 3
 LONG_S = 1e6  # what poll() can be told to wait
+IDLE_MS = 3  # after so long without an answer there is time for chores
 
 Hear = Callable[[str, Sequence[Any]], None]
 
@@ -62,6 +64,7 @@ class LocalCompute:
         self._failed_starts = 0
         self._closed = False
         self._thread: threading.Thread | None = None
+        self.chores = Chores()
         self._poll = select.poll()
         self._watched: dict[int, tuple[str, Process]] = {}
         self._wake_read, self._wake_write = os.pipe()
@@ -90,6 +93,14 @@ class LocalCompute:
         """Start a worker now rather than with the first call."""
         with self._lock:
             self._start()
+
+    def put_off(self, chore: Callable[[], object]) -> bool:
+        """Have it done when a caller waits, or nothing has come from the workers for a while. Only what this compute's
+        own thread was about to do can be put off."""
+        if threading.current_thread() is not self._thread:
+            return False
+        self.chores.add(chore)
+        return True
 
     def warm(self, job: Job, most: int) -> None:
         """Let up to `most` workers that have nothing to do load the job: what it imports takes a while."""
@@ -220,6 +231,8 @@ class LocalCompute:
             if self._timers:
                 with self._lock:
                     timeout = math.ceil(1e3 * min(LONG_S, max(0.0, self._timers[0][0] - time.monotonic())))
+            if self.chores:
+                timeout = IDLE_MS if timeout is None else min(timeout, IDLE_MS)
             ready = [(fd, self._watched.get(fd)) for fd, _ in self._poll.poll(timeout)]
             for fd, watched in ready:
                 if fd == self._wake_read:
@@ -230,6 +243,9 @@ class LocalCompute:
                     self._handle(*watched)
             if self._timers:
                 self._enforce_limits()
+            if self.chores and (not ready or self.chores.late):
+                self.chores.do()
+        self.chores.do()
         with self._lock:
             left, self._queue = self._queue, deque()
         for _, future in left:
@@ -371,6 +387,7 @@ class LocalCompute:
     def _forked(self) -> None:
         """In a forked child: the workers are the parent's."""
         self._closed, self._lock = True, threading.RLock()
+        self.chores.forget()
         for process in self._processes.values():
             process.let_go()
         self._processes, self._thread = {}, None

@@ -67,7 +67,7 @@ class FileStore:
         """As `create`, of the concatenated parts, without joining them in memory first."""
         path = self._path(key)
         with explained("write", path):
-            if _exists(path):  # most losers come late: spare them the writing
+            if os.path.dirname(path) in _known and _exists(path):  # most losers come late: spare them the writing
                 return False
             return self._write(path, parts, self._claim)
 
