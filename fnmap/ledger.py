@@ -289,8 +289,8 @@ class Ledger:
 
     @property
     def over(self) -> bool:
-        """Has it ended, and is that told to all, to the store as well?"""
-        return self.ended and self._is_told
+        """Has it ended, and is that told to all who are to hear of it, the store of a named run among them?"""
+        return self.heard and (self._is_told or self.durable is None)
 
     @property
     def heard(self) -> bool:
