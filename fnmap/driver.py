@@ -60,7 +60,12 @@ class Driver:
     @property
     def usable(self) -> bool:
         """Not closed, and not of the process that this one was forked from."""
-        return not self.closed and self._pid == os.getpid()
+        return not self.closed and not self.forked
+
+    @property
+    def forked(self) -> bool:
+        """Is it of the process that this one was forked from? Then nobody here tells of what happens in it."""
+        return self._pid != os.getpid()
 
     def drive(self, *stages: Stage, priority: int = 0) -> None:
         """Take up the stages of a run, each after those that it depends on; its first calls leave before this

@@ -210,7 +210,7 @@ class Ledger:
         if threading.get_ident() in self._tellers:  # it would wait for itself
             raise RunError(f"a listener that is told of run {self.run_id} cannot wait for its end, nor retry() it")
         if self.attached is None:
-            self.wait(lambda: self._told_end)
+            self.wait(lambda: self._told_end or self.session.forked)
 
     # -- what a stream of items asks and tells ---------------------------------------------------------
 
@@ -301,7 +301,8 @@ class Ledger:
     @property
     def _is_told(self) -> bool:
         """A listener that reads the results is just being told, and cannot wait for that."""
-        return self._told_end or self.attached is not None or threading.get_ident() in self._tellers
+        told = self._told_end or self.attached is not None or self.session.forked
+        return told or threading.get_ident() in self._tellers
 
     def tell(self) -> None:
         mine = threading.get_ident()
@@ -326,9 +327,11 @@ class Ledger:
             ends, self._telling_end = self.ended and not self._telling_end, self.ended
         if ends:
             status = self.status()
-            quiet = self.durable is None or self._listeners or self.session.listeners or self.on_end
-            # attach() sees that a run is done whether or not that is written, so nobody has to wait for that
-            if quiet or status.state != "done" or not self.session.put_off(partial(self._tell_end, status)):
+            heard = self._listeners or self.session.listeners or self.on_end
+            # attach() counts the results of a run over a list: that it is done need not be written before this goes on
+            complete = self.stream is None and status.state == "done" and status.done == status.total
+            put_off = complete and self.durable is not None and not heard
+            if not (put_off and self.session.put_off(partial(self._tell_end, status))):
                 self._tell_end(status)
 
     def _tell_end(self, status: Status) -> None:
@@ -366,9 +369,12 @@ class Ledger:
 
     def wait(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until that holds. Ctrl-C cancels the run."""
-        if self.session.chores and not until():  # a glance: there is time
-            self.session.chores.do()
         try:
+            if self.session.chores and timeout is None:
+                with self._changed:
+                    there = until()
+                if not there:  # so there is time
+                    self.session.chores.do()
             with self._changed:
                 return self._changed.wait_for(until, timeout)
         except KeyboardInterrupt:

@@ -226,6 +226,7 @@ class Session(Driver):
             wait(list(self._lone))
         for stage in list(self._board.stages()):
             stage.sink.finish()
+        self.chores.do()
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()

@@ -107,7 +107,12 @@ class LocalCompute:
         with self._lock:
             free = len(self._idle) + self.limits.slots - len(self._processes)
             for _ in range(0 if self._queue or self._closed else min(free, most)):
-                self.submit(Call("", job, range(0), Values.of_plain([])))
+                try:
+                    self.submit(Call("", job, range(0), Values.of_plain([])))
+                except Exception:  # as where no process can be started: the calls will meet it, and say so
+                    log.debug("no worker could be warmed", exc_info=True)
+                    self._queue.clear()
+                    return
 
     def running(self, future: Future[Report]) -> range | None:
         """The positions that the call of this future is at; None if it does not run."""
@@ -245,11 +250,11 @@ class LocalCompute:
                 self._enforce_limits()
             if self.chores and (not ready or self.chores.late):
                 self.chores.do()
-        self.chores.do()
         with self._lock:
             left, self._queue = self._queue, deque()
         for _, future in left:
             future.set_exception(WorkerLost("the session was closed before the call began"))
+        self.chores.do()
         self._release()
 
     def _release(self) -> None:
