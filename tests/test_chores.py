@@ -52,13 +52,3 @@ def test_a_program_that_ends_at_once_has_written_down_what_became_of_its_run(tmp
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[1]\n"
     assert read_end(FileStore(tmp_path), "n", 0)["state"] == "done"
-
-
-def test_a_worker_loads_a_plans_functions_ahead_and_runs_nothing(local, tmp_path):
-    ran = tmp_path / "ran"
-    p = fnmap.plan("p")
-    p.map(lambda x: ran.open("a").write("x") and x, range(3), name="s")
-    run = local.run_plan(p)
-    assert list(run["s"]) == [0, 1, 2]
-    assert len(ran.read_text()) == 3
-    assert run.report()["s"]["calls"] <= 3
