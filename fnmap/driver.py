@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -50,7 +49,7 @@ class Driver:
         self._busy = 0
         self._held_until = 0.0  # the compute takes no calls before
         self._pumping = threading.local()
-        self.durables: weakref.WeakSet[Durable] = weakref.WeakSet()  # of live named runs
+        self.durables: set[Durable] = set()  # of live named runs
         self._alarm = Alarm()
         self._wakes_at: float | None = None
         later = compute if isinstance(compute, PutOff) else None
@@ -192,7 +191,10 @@ class Driver:
         budget_s = limits.chunk_s * BUDGET_CHUNKS if stage.schedule.chunks.fixed is None else None
         try:
             call = stage.call(chunk, payload_bytes=limits.payload_bytes, budget_s=budget_s or None)
-            with self._nesting():
+            if limits.in_process:
+                with self._nesting():
+                    future = self.compute.submit(call)
+            else:
                 future = self.compute.submit(call)
         except BaseException as error:
             # A pickling, store or compute error, or Ctrl-C while a call runs in this thread: the run ends
@@ -215,9 +217,6 @@ class Driver:
     @contextmanager
     def _nesting(self) -> Iterator[None]:
         """A task that runs in this very thread may map in its turn: stages from here on are pumped inside it."""
-        if not self.compute.limits.in_process:
-            yield
-            return
         local, before = self._pumping, getattr(self._pumping, "floor", 0)
         local.on, local.floor = False, self._driven
         try:
@@ -252,7 +251,7 @@ class Driver:
         """Wake at that time (default: when a stage wants to be asked again), or earlier to say that a run lives."""
         wake_at = self._board.wake_at() if wake_at is None else wake_at
         wake_at = math.inf if wake_at is None else wake_at
-        if len(self.durables) and any(durable.live is not None for durable in self.durables):
+        if self.durables:
             wake_at = min(wake_at, clock.now() + BEAT_S)
         if wake_at < (math.inf if self._wakes_at is None else self._wakes_at):
             self._wakes_at = wake_at
@@ -261,7 +260,7 @@ class Driver:
     def _wake(self) -> None:
         with self.lock:
             self._wakes_at = None
-            lively = [durable for durable in self.durables if durable.live is not None]
+            lively = list(self.durables)
         for durable in lively:
             self._beat(durable)
         with self.lock:
@@ -274,7 +273,7 @@ class Driver:
         try:
             durable.say_alive()
         except RunTakenOver as error:
-            run, durable.live = durable.live, None
-            run.give_up(error)
+            if (run := durable.rest(self)) is not None:
+                run.give_up(error)
         except Exception:  # a store that is ill for a moment must not end the run
             log.warning("run %s cannot say that it is alive", durable.name, exc_info=True)

@@ -31,10 +31,12 @@ from fnmap.storage.many import for_each
 from fnmap.storage.owner import me
 
 if TYPE_CHECKING:
+    from fnmap.driver import Driver
     from fnmap.plan_run import PlanRun
     from fnmap.session import Session
 
 log = logging.getLogger(__name__)
+PYTHON = platform.python_version()
 _live: weakref.WeakValueDictionary[tuple[Any, str], Run | PlanRun] = weakref.WeakValueDictionary()
 live_lock = threading.Lock()
 
@@ -100,6 +102,13 @@ class Durable:
         self._beats += 1
         say_alive(self.store, self.name, self.number, self._beats)
         self._check_mine()
+
+    def rest(self, driver: Driver) -> Any:
+        """Nobody drives the run any more: it, if anybody did."""
+        with driver.lock:
+            run, self.live = self.live, None
+            driver.durables.discard(self)
+        return run
 
     def _check_mine(self) -> None:
         if not is_last(self.store, self.name, self.number):
@@ -225,7 +234,7 @@ def with_digits(head: Mapping[str, Any], digits: int, before: Mapping[str, Any] 
 
 def _new_plan(function: str, total: int | None, job: Job, options: MapOptions) -> dict[str, Any]:
     return {
-        "format": 1, "python": platform.python_version(), "function": function, "total": total, "form": job.form,
+        "format": 1, "python": PYTHON, "function": function, "total": total, "form": job.form,
         "options": kept_options({name: getattr(options, name) for name in KEPT}), "started": time.time(),
         "owner": me(), "results": options.results,
     }  # fmt: skip

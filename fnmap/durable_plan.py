@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import platform
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fnmap.durable import Durable, check_not_live_here, kept_options, live, live_lock, with_digits
+from fnmap.durable import PYTHON, Durable, check_not_live_here, kept_options, live, live_lock, with_digits
 from fnmap.errors import UsageError
 from fnmap.format import keys
 from fnmap.format.payload import pack, unpack
@@ -66,7 +65,7 @@ def read_planned(store: Store, name: str) -> Plan:
 def _head(run: PlanRun) -> dict[str, Any]:
     plan = run.plan
     return {
-        "format": 1, "python": platform.python_version(), "function": plan.name, "total": len(plan), "form": "plan",
+        "format": 1, "python": PYTHON, "function": plan.name, "total": len(plan), "form": "plan",
         "stages": {stage.name: stage.count for stage in plan.stages}, "started": time.time(), "owner": me(),
         "options": kept_options({"errors": run.errors_option, "priority": run.priority}),
     }  # fmt: skip

@@ -346,7 +346,7 @@ class Ledger:
             with self._changed:
                 self._told_end = True
                 if self.durable is not None:
-                    self.durable.live = None
+                    self.durable.rest(self.session)
                 self._changed.notify_all()
                 if self.ended and self._stage is not None and self._stage.links is None:
                     self._stage.rest()
@@ -437,7 +437,11 @@ class Ledger:
 
     def ready(self, task: int) -> bool:
         """Would waiting for this task be over?"""
-        return self.settled(task) or self.failed_early() or (task >= self.total and self.schedule.closed)
+        schedule = self.schedule
+        total = len(schedule.state)
+        if task < total and (task < self.results.released or self.results.has(task)):
+            return True
+        return self.failed_early() or (task >= total and schedule.closed)
 
     def settled(self, task: int) -> bool:
         """Is the task's result or failure there, or was it once?"""

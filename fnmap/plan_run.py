@@ -237,7 +237,7 @@ class PlanRun(LastStage, Awaited):
                 self.durable.end(status)
             except (RunTakenOver, StoreError) as error:
                 self.last.ledger.error = self.last.ledger.error or error
-            self.durable.live = None
+            self.durable.rest(self._session)
         if self._bar is not None:
             self._bar(RunEnded(self.id, status.state, status.done, status.failed))
 

@@ -249,11 +249,15 @@ class Run(Awaited):
 
     def _wait_for(self, task: int) -> bool:
         """Wait for one task's result. False if there is no such task."""
-        self.ledger.wait(lambda: self.ledger.ready(task))
+        ledger = self.ledger
         with self._session.lock:
-            if self.ledger.settled(task):
+            if ledger.settled(task):
                 return True
-        self.ledger.check_end()
+        ledger.wait(lambda: ledger.ready(task))
+        with self._session.lock:
+            if ledger.settled(task):
+                return True
+        ledger.check_end()
         return False
 
     def _count(self) -> int:

@@ -72,10 +72,15 @@ def pack(frames: Sequence[Frame]) -> list[Buffer]:
     for frame in frames:
         if gap := -at % ALIGN:
             parts.append(bytes(gap))
-        body = frame.key.encode() if isinstance(frame, Ref) else memoryview(frame).cast("B")
-        parts.append(body)
+        parts.append(body := _flat(frame))
         at += gap + len(body)
     return parts
+
+
+def _flat(frame: Frame) -> Buffer:
+    if type(frame) is bytes:
+        return frame
+    return frame.key.encode() if isinstance(frame, Ref) else memoryview(frame).cast("B")
 
 
 def is_pickle(message: Buffer) -> bool:

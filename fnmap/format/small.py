@@ -53,8 +53,7 @@ def to_parquet(tasks: Sequence[int], values: Sequence[Any], info: Mapping[str, o
     except (struct.error, UnicodeEncodeError):  # an int of over 64 bits, a lone surrogate
         return None
     meta = _meta(kind, tasks, info)
-    limits = _fields((5, _BINARY, _text(_integers(tasks[-1:]))), (6, _BINARY, _text(_integers(tasks[:1]))))
-    return _file(kind, len(values), (_integers(tasks), body), limits, json.dumps(meta).encode())
+    return _file(kind, tasks, (_integers(tasks), body), json.dumps(meta).encode())
 
 
 def from_parquet(buffer: Buffer) -> Decoded | None:
@@ -86,41 +85,52 @@ def _meta(kind: type[Any], tasks: range, info: Mapping[str, object]) -> dict[str
     return {"format": FORMAT, "tasks": [tasks.start, tasks.stop], **spec, "info": dict(info)}
 
 
-def _file(kind: type[Any], rows: int, bodies: Sequence[bytes], limits: bytes, meta: bytes) -> bytes:
+def _file(kind: type[Any], tasks: range, bodies: Sequence[bytes], meta: bytes) -> bytes:
     """Two columns, a page each, and the footer that describes them."""
-    parts, at, columns = [b"PAR1"], 4, list[bytes]()
-    for column, body in zip(_COLUMNS[kind], bodies, strict=True):
-        page = _page(rows, body)
-        size, start = _int(len(page)), _int(at)
-        more = ((12, _STRUCT, limits),) if not columns else ()
-        sizes = (5, _I64, _int(rows)), (6, _I64, size), (7, _I64, size), (9, _I64, start), *more
-        columns.append(_fields((2, _I64, start), (3, _STRUCT, column + _fields(*sizes, after=4))))
-        parts.append(page)
-        at += len(page)
-    group = _fields((1, _LIST, _list(_STRUCT, columns)), (2, _I64, _int(at - 4)), (3, _I64, _int(rows)))
+    pages = [_page(len(tasks), body) for body in bodies]
+    columns = _described(kind.__name__, tasks.start, tasks.stop, *map(len, pages))
     noted = _fields((1, _BINARY, _text(KEY)), (2, _BINARY, _text(meta)))
-    footer = _SCHEMAS[kind] + _fields(
-        (3, _I64, _int(rows)), (4, _LIST, _list(_STRUCT, (group,))), (5, _LIST, _list(_STRUCT, (noted,))),
-        (6, _BINARY, b"\x05fnmap"), (7, _LIST, _ORDERS), after=2,
-    )  # fmt: skip
-    described = b"".join((footer, struct.pack("<I", len(footer)), b"PAR1"))
-    return b"".join((*parts, mark(described), described))
+    size = len(columns) + len(noted) + len(_MADE_BY)
+    footer = b"".join((columns, noted, _MADE_BY, struct.pack("<I", size), b"PAR1"))
+    return b"".join((b"PAR1", *pages, mark(footer), footer))
+
+
+@lru_cache  # a function's results are often of one size
+def _described(name: str, start: int, stop: int, *sizes: int) -> bytes:
+    """The footer up to what is noted in it: the schema, and where the columns are that have pages of these sizes."""
+    kind = next(kind for kind in _TYPES if kind.__name__ == name)
+    rows, at, columns = _int(stop - start), 4, list[bytes]()
+    limits = _fields((5, _BINARY, _text(_integers((stop - 1,)))), (6, _BINARY, _text(_integers((start,)))))
+    for column, size in zip(_COLUMNS[kind], sizes, strict=True):
+        more = () if columns else ((12, _STRUCT, limits),)
+        known = (5, _I64, rows), (6, _I64, _int(size)), (7, _I64, _int(size)), (9, _I64, _int(at)), *more
+        columns.append(_fields((2, _I64, _int(at)), (3, _STRUCT, column + _fields(*known, after=4))))
+        at += size
+    group = _fields((1, _LIST, _list(_STRUCT, columns)), (2, _I64, _int(at - 4)), (3, _I64, rows))
+    noted = _list(_STRUCT, (b"",))  # of one thing, which follows
+    rest = _fields((3, _I64, rows), (4, _LIST, _list(_STRUCT, (group,))), (5, _LIST, noted), after=2)
+    return _SCHEMAS[kind] + rest[:-1]
 
 
 def _page(rows: int, body: bytes) -> bytes:
     """A page of values, none of which is null."""
     counts, levels = _counts(rows)
-    size, check = _int(len(levels) + len(body)), _signed(zlib.crc32(body, zlib.crc32(levels)))
-    head = _fields((1, _I32, b"\0"), (2, _I32, size), (3, _I32, size), (4, _I32, check), (5, _STRUCT, counts))
-    return b"".join((head, levels, body))
+    check = zlib.crc32(body, zlib.crc32(levels))
+    return b"".join((_sized(len(levels) + len(body)), _signed(check), counts, levels, body))
+
+
+@lru_cache
+def _sized(size: int) -> bytes:
+    """The head of a page of that size, up to its checksum."""
+    return _fields((1, _I32, b"\0"), (2, _I32, _int(size)), (3, _I32, _int(size)), (4, _I32, b""))[:-1]
 
 
 @lru_cache(maxsize=MOST_TASKS)
 def _counts(rows: int) -> tuple[bytes, bytes]:
-    """What the head of a page says of so many values, and what says that none of them is null."""
+    """The end of the head of a page of so many values, after its checksum, and what says that none of them is null."""
     run = _varint(rows << 1) + b"\1"
     head = (1, _I32, _int(rows)), (2, _I32, _int(_PLAIN)), (3, _I32, _int(_RLE)), (4, _I32, _int(_RLE))
-    return _fields(*head), struct.pack("<I", len(run)) + run
+    return _fields((5, _STRUCT, _fields(*head)), after=4), struct.pack("<I", len(run)) + run
 
 
 def _columns(kind: type[Any]) -> tuple[bytes, ...]:
@@ -225,5 +235,6 @@ def _varint(value: int) -> bytes:
 
 _BYTES = [bytes((value,)) for value in range(128)]
 _ORDERS = _list(_STRUCT, (_fields((1, _STRUCT, _fields())),) * 2)  # of each column: as its type says
+_MADE_BY = _fields((6, _BINARY, b"\x05fnmap"), (7, _LIST, _ORDERS), after=5)
 _COLUMNS = {kind: _columns(kind) for kind in _TYPES}
 _SCHEMAS = {kind: _schema(kind) for kind in _TYPES}

@@ -1,5 +1,6 @@
 # Not pathlib: it costs more than the system calls it wraps, and this is the path of every commit.
-# ruff: noqa: PTH102, PTH108, PTH116, PTH120, PTH208
+# Nor contextlib.suppress, for the same reason.
+# ruff: noqa: PTH102, PTH108, PTH116, PTH120, PTH208, SIM105
 """Files as a store needs them: written aside until whole, durable when asked, swept after a crash.
 
 A process killed while it writes leaves its temporary file behind. The name tells a later process
@@ -47,8 +48,10 @@ def write_aside(folder: str, parts: Iterable[Buffer], *, sync: bool) -> str:
 
 def discard(path: str) -> None:
     """Remove a temporary file, if that can be done: a sweep may find what remains."""
-    with suppress(OSError):
+    try:
         os.unlink(path)
+    except OSError:
+        pass
 
 
 def sweep(folder: str) -> int:
@@ -69,19 +72,16 @@ def sweep(folder: str) -> int:
 
 def make_folder(path: str, *, sync: bool) -> None:
     """Make the folder and those above it that are missing."""
-    above = os.path.dirname(path)
     try:
-        _make(path)
-    except FileNotFoundError:
-        make_folder(above, sync=sync)
-        _make(path)
-    if sync:
-        sync_folder(above)
-
-
-def _make(path: str) -> None:
-    with suppress(FileExistsError):  # if it is a file, the next call on it tells
         os.mkdir(path)
+    except FileExistsError:  # if it is a file, the next call on it tells
+        pass
+    except FileNotFoundError:
+        make_folder(os.path.dirname(path), sync=sync)
+        with suppress(FileExistsError):
+            os.mkdir(path)
+    if sync:
+        sync_folder(os.path.dirname(path))
 
 
 def sync_folder(path: str) -> None:
@@ -140,7 +140,7 @@ def _gathered(parts: Iterable[Buffer]) -> Iterator[bytes | memoryview]:
     held: list[bytes | memoryview] = []
     size = 0
     for part in parts:
-        body = flat(part)
+        body = part if type(part) is bytes else flat(part)
         if held and size + len(body) > TOGETHER_BYTES:
             yield b"".join(held)
             held, size = [], 0

@@ -1,4 +1,5 @@
 # Not pathlib: it costs more than the system calls it wraps, and this is the path of every commit.
+# Nor contextlib.suppress where nothing goes wrong, for the same reason.
 # ruff: noqa: PTH100, PTH105, PTH106, PTH108, PTH111, PTH112, PTH116, PTH120, PTH123
 """A store in a directory: one file per object, on a local disk or one that the workers share."""
 
@@ -67,7 +68,7 @@ class FileStore:
         """As `create`, of the concatenated parts, without joining them in memory first."""
         path = self._path(key)
         with explained("write", path):
-            if os.path.dirname(path) in _known and _exists(path):  # most losers come late: spare them the writing
+            if path.rpartition("/")[0] in _known and _exists(path):  # most losers come late: spare them the writing
                 return False
             return self._write(path, parts, self._claim)
 
@@ -150,23 +151,21 @@ class FileStore:
             if not moved:
                 disk.discard(aside)
         if published and self.sync:
-            disk.sync_folder(os.path.dirname(path))
+            disk.sync_folder(path.rpartition("/")[0])
         return published
 
     def _publish(self, aside: str, path: str, publish: Callable[[str, str], bool]) -> bool:
         """Make the folder unless it was there before; that it was is no promise that it is."""
-        folder = os.path.dirname(path)
-        if folder not in _known:
-            with suppress(FileNotFoundError):
-                disk.make_folder(folder, sync=self.sync)
-            if len(_known) >= _MOST_KNOWN:
-                _known.clear()
-            _known.add(folder)
+        folder = path.rpartition("/")[0]
+        made = folder in _known
         for _ in range(_TRIES):
-            with suppress(FileNotFoundError):
+            try:
+                if not made:
+                    disk.make_folder(folder, sync=self.sync)
+                    _remember(folder)
                 return publish(aside, path)
-            with suppress(FileNotFoundError):
-                disk.make_folder(folder, sync=self.sync)
+            except FileNotFoundError:
+                made = False
         return publish(aside, path)
 
     def _claim(self, aside: str, path: str) -> bool:
@@ -221,6 +220,12 @@ class FileStore:
             while folder != self.root:
                 os.rmdir(folder)
                 folder = os.path.dirname(folder)
+
+
+def _remember(folder: str) -> None:
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known.add(folder)
 
 
 def _checked_root(root: str | os.PathLike[str]) -> str:

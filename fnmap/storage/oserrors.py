@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 from fnmap.errors import FnmapError, StoreError, StoreFull, StoreReadOnly, UsageError
@@ -21,15 +19,20 @@ _ADVICE = {
 }
 
 
-@contextmanager
-def explained(doing: Literal["read", "list", "write", "delete"], path: str) -> Iterator[None]:
+class explained:  # noqa: N801 - a context manager; one of contextlib's costs as much as a system call
     """Turn an OSError of the block into the error of the tree that it means."""
-    try:
-        yield
-    except FnmapError:
-        raise
-    except OSError as error:
-        raise _meaning(error, f"cannot {doing} {path}", changing=doing in ("write", "delete")) from error
+
+    __slots__ = ("_doing", "_path")
+
+    def __init__(self, doing: Literal["read", "list", "write", "delete"], path: str) -> None:
+        self._doing, self._path = doing, path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, FnmapError):
+            doing, what = self._doing, f"cannot {self._doing} {self._path}"
+            raise _meaning(error, what, changing=doing in ("write", "delete")) from error
 
 
 def _meaning(error: OSError, what: str, *, changing: bool) -> FnmapError:
