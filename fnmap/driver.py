@@ -155,13 +155,13 @@ class Driver:
         if stage.over and not stage.brief and (party := stage.party) is not None and party.is_over():
             with self.lock:
                 self._board.remove(party)
-                if stage.links is None:
-                    stage.party = None
+                for bound in party.stages:
+                    bound.party = None
 
     @staticmethod
     def _bound(stage: Stage) -> list[Stage]:
         """The stages of a plan change together."""
-        return [stage] if stage.links is None or stage.party is None else stage.party.stages
+        return [stage] if stage.party is None else stage.party.stages
 
     def _kill(self, future: Future[Report]) -> None:
         if isinstance(self.compute, Kill):

@@ -32,6 +32,7 @@ from fnmap.storage.owner import me
 
 if TYPE_CHECKING:
     from fnmap.driver import Driver
+    from fnmap.ledger import Ledger
     from fnmap.plan_run import PlanRun
     from fnmap.session import Session
 
@@ -52,7 +53,7 @@ class Durable:
         self.store, self.name, self.number, self.stage = store, name, number, stage
         self.digits, self.framed = digits, framed
         self.live: Any = None  # the run, so that `live_here` finds it, though its holder has let go of it
-        self.on_beat: Callable[[], None] | None = None
+        self.on_beat: Callable[[Ledger], None] | None = None
         self._beats, self._begun = 0, clock.now()
 
     def place(self, chunk: Chunk) -> Place:
@@ -92,8 +93,8 @@ class Durable:
         self._check_mine()
         self._beats += 1
         say_alive(self.store, self.name, self.number, self._beats)
-        if self.on_beat is not None:
-            self.on_beat()
+        if self.on_beat is not None and (run := self.live) is not None:
+            self.on_beat(run.ledger)
 
     def reopen(self, run: Run | PlanRun, session: Session) -> None:
         """The run had ended and is driven again. Raises RunTakenOver if another has taken it up, or deletes it: this

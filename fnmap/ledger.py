@@ -72,7 +72,7 @@ class Ledger:
         self._listeners: tuple[Listener, ...] = ()
         self._telling_end = self._told_end = False
         self._tellers = set[int]()  # threads that tell; a listener among them may read the results
-        self.on_end: Callable[[], None] | None = None  # called once when the run has ended
+        self.on_end: Callable[[Ledger], None] | None = None  # called once when the run has ended
         self.on_cancel: Callable[[], None] | None = None  # of a stage of a plan: cancel the plan
         self.upstream: dict[int, tuple[Ledger, int]] = {}  # tasks that fell with one of another stage of the plan
         self.halted_by: Ledger | None = None  # the stage of the plan whose failure left tasks of this one waiting
@@ -340,8 +340,8 @@ class Ledger:
             if self.durable is not None:
                 self._end_durably(self.durable, status)
             self.emit(RunEnded(self.run_id, status.state, status.done, status.failed))
-            if self.on_end is not None:
-                self.on_end()
+            if (on_end := self.on_end) is not None:
+                on_end(self)
         finally:
             with self._changed:
                 self._told_end = True
@@ -386,8 +386,8 @@ class Ledger:
         process drives goes on."""
         if self.attached is not None:
             return
-        if self.on_cancel is not None:
-            self.on_cancel()
+        if (on_cancel := self.on_cancel) is not None:
+            on_cancel()
             return
         with self.session.lock:
             if self.ended or self._stage is None:

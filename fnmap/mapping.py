@@ -62,9 +62,9 @@ def start_map(
         _make_durable(session, run, fn, options, job, source, schedule)
         if cached is not None:
             cached.fill(run.ledger, schedule, None if options.name is None else keys.hits(name, _number(run)))
-            run.ledger.on_end = partial(cached.write, run.ledger)
+            run.ledger.on_end = cached.write
             if run.ledger.durable is not None:
-                run.ledger.durable.on_beat = partial(cached.write_some, run.ledger)
+                run.ledger.durable.on_beat = cached.write_some
     run.ledger.show_progress(session.progress if options.progress is None else options.progress)
     run.ledger.emit(RunStarted(run_id, run.function, None if taken.items is None else len(taken.items)))
     stage = Stage(live_id, schedule, _NO_ITEMS if source is None else source, job, run.ledger, run.ledger.durable)

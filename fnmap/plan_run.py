@@ -16,7 +16,7 @@ from fnmap.errors import PlanError, RunTakenOver, StoreError, TaskError, UsageEr
 from fnmap.format import keys
 from fnmap.format.travel import together
 from fnmap.last_stage import LastStage
-from fnmap.ledger import Status
+from fnmap.ledger import Ledger, Status
 from fnmap.links import PartFeed, PlanLinks, SkippingFeed, template
 from fnmap.observe.events import RunEnded, RunProgressed, RunStarted
 from fnmap.options import check_cache, check_errors, check_priority
@@ -54,9 +54,7 @@ class PlanRun(LastStage, Awaited):
         self._told_end = False
         for stage in plan.stages:
             run = Run(session, f"{run_id}/{stage.name}", build.label(stage.fn), errors)
-            run.owner = self
             run.ledger.results.grow(stage.count)
-            run.ledger.on_end, run.ledger.on_cancel = self._stage_ended, self.cancel
             self.runs[stage.name] = run
 
     # -- what came of it -----------------------------------------------------------------------------
@@ -65,7 +63,7 @@ class PlanRun(LastStage, Awaited):
         """The run of a stage, by its name."""
         if stage not in self.runs:
             raise PlanError(f"the plan has no stage {stage!r}; it has {', '.join(self.runs)}")
-        return self.runs[stage]
+        return self.runs[stage].held_with(self)
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -76,6 +74,10 @@ class PlanRun(LastStage, Awaited):
     @property
     def last(self) -> Run:
         """The run of the stage that was planned last."""
+        return self._last.held_with(self)
+
+    @property
+    def _last(self) -> Run:
         return self.runs[self.plan.stages[-1].name]
 
     def result(self, timeout: float | None = None) -> Any:
@@ -85,12 +87,12 @@ class PlanRun(LastStage, Awaited):
             raise TimeoutError(f"plan run {self.id} has not ended after {timeout:g} s: {self.status}")
         for run in self.runs.values():
             run.ledger.check_end()
-        stage, there = self.plan.stages[-1], self.last.ledger.results
+        stage, there = self.plan.stages[-1], self._last.ledger.results
         if stage.keys is not None:
             skips = self.errors_option == "skip"
             kept = [t for t in range(stage.count) if t not in there.skipped and not (skips and t in there.failures)]
-            return {stage.keys[task]: self.last[task] for task in kept}
-        values = list(self.last)
+            return {stage.keys[task]: self._last[task] for task in kept}
+        values = list(self._last)
         return values[0] if (stage.lone or (stage.holes and stage.count == 1)) and values else values
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -130,7 +132,7 @@ class PlanRun(LastStage, Awaited):
     def cancel(self) -> None:
         """Start nothing more and kill what runs. Results that are there stay. Raises RunBusy if another process drives
         the run."""
-        self.last.ledger.check_mine()
+        self._last.ledger.check_mine()
         with self._session.lock:
             open_ = [run.ledger for run in self.runs.values() if not run.ledger.ended]
             for ledger in open_:
@@ -140,7 +142,7 @@ class PlanRun(LastStage, Awaited):
 
     def retry(self) -> PlanRun:
         """Try again what failed, and all that fell with it. Waits for the run to end first."""
-        if self.last.ledger.attached != "running":  # elsewhere: whoever claims it is told if its driver is alive
+        if self._last.ledger.attached != "running":  # elsewhere: whoever claims it is told if its driver is alive
             self.wait()
         for run in self.runs.values():
             run.ledger.finish_telling()
@@ -157,14 +159,30 @@ class PlanRun(LastStage, Awaited):
         if take_up is not None or self.links is None:
             begin_driving(self, self.session, stages)
             return self
+        self.bind(self.links)
         with self._session.lock:
             self.links.resume()
         self._session.drive(*self.links.stages, priority=self.priority)
         return self
 
+    def bind(self, links: PlanLinks) -> None:
+        """The stages go on together."""
+        self.links = links
+        for stage, ledger in zip(links.stages, links.ledgers, strict=True):
+            stage.links = links
+            ledger.on_end, ledger.on_cancel = self._stage_ended, self.cancel
+            ledger.hold(stage)
+
+    def _unbind(self) -> None:
+        """All have ended. What holds each other now would wait for the garbage collector, with all results."""
+        assert self.links is not None
+        for stage, ledger in zip(self.links.stages, self.links.ledgers, strict=True):
+            stage.links = ledger.on_end = ledger.on_cancel = None
+            stage.rest()
+
     def give_up(self, error: BaseException) -> None:
         """End the run with this error."""
-        self._session.abort(self.last.ledger.stage, error)
+        self._session.abort(self._last.ledger.stage, error)
 
     def finish(self) -> None:
         """Wait until a run that has ended was told to all, its store among them."""
@@ -194,8 +212,9 @@ class PlanRun(LastStage, Awaited):
         if somebody_looks() if progress is None else progress:
             self._bar = Bar()
             self._bar(RunStarted(self.id, self.plan.name, len(self)))
+            heard = _Overall(weakref.ref(self))
             for run in self.runs.values():
-                run.ledger.listen(self._heard)
+                run.ledger.listen(heard)
 
     def _write_cache(self) -> None:
         """Write down what was computed, but for what came of errors: chance results."""
@@ -217,13 +236,13 @@ class PlanRun(LastStage, Awaited):
                     sound[np.asarray(part.tasks) + first] = True
         return sound
 
-    def _heard(self, event: Any) -> None:
+    def heard(self, event: Any) -> None:
         """Of one stage; the bar is told of all."""
         if self._bar is not None and isinstance(event, RunProgressed):
             s = self.status
             self._bar(RunProgressed(self.id, s.done, s.failed, s.running, s.total))
 
-    def _stage_ended(self) -> None:
+    def _stage_ended(self, _: Ledger) -> None:
         with self._session.lock:
             over = all(run.ledger.ended for run in self.runs.values())  # one that had may have gone on
             if self._told_end or not over:
@@ -236,10 +255,24 @@ class PlanRun(LastStage, Awaited):
             try:
                 self.durable.end(status)
             except (RunTakenOver, StoreError) as error:
-                self.last.ledger.error = self.last.ledger.error or error
+                self._last.ledger.error = self._last.ledger.error or error
             self.durable.rest(self._session)
         if self._bar is not None:
             self._bar(RunEnded(self.id, status.state, status.done, status.failed))
+        with self._session.lock:
+            if all(run.ledger.ended for run in self.runs.values()):  # nobody has made them go on meanwhile
+                self._unbind()
+
+
+class _Overall:
+    """Tells a run what is heard of its stages."""
+
+    def __init__(self, run: weakref.ref[PlanRun]) -> None:
+        self._run = run
+
+    def __call__(self, event: Any) -> None:
+        if (run := self._run()) is not None:
+            run.heard(event)
 
 
 def start_plan(
@@ -324,10 +357,8 @@ def _restore(run: PlanRun, stages: Sequence[Stage], store: Store) -> None:
 def begin_driving(run: PlanRun, session: Session, stages: Sequence[Stage]) -> None:
     """Bind the stages, release what is ready, and go."""
     flow = Flow(run.graph, [stage.schedule for stage in stages])
-    links = run.links = PlanLinks(flow, stages, [r.ledger for r in run.runs.values()])
-    for stage, stage_run in zip(stages, run.runs.values(), strict=True):
-        stage.links = links
-        stage_run.ledger.hold(stage)
+    links = PlanLinks(flow, stages, [r.ledger for r in run.runs.values()])
+    run.bind(links)
     with session.lock:
         links.start()
     session.drive(*stages, priority=run.priority)

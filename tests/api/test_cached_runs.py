@@ -261,9 +261,9 @@ def test_who_has_read_a_cached_run_finds_its_results_in_the_cache(tmp_path, read
         run = session.map(abs, range(3), cache=True)
         write = run.ledger.on_end
 
-        def write_late():
+        def write_late(ledger):
             has_read.wait(0.2)
-            write()
+            write(ledger)
             order.append("written")
 
         run.ledger.on_end = write_late

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import operator
 import weakref
 
 import pytest
@@ -31,6 +32,69 @@ def test_results_are_freed_when_nobody_holds_the_run(tmp_path, no_gc, name):
         del run
         assert ledger() is None
         assert results() is None
+
+
+@pytest.mark.parametrize("name", [None, "n"], ids=["unnamed", "named"])
+@pytest.mark.parametrize("progress", [False, True])
+@pytest.mark.parametrize("on", ["inline", "local"])
+def test_a_plan_run_that_has_ended_is_freed_when_nobody_holds_it(tmp_path, no_gc, on, name, progress):
+    with fnmap.Session(on=on, store=tmp_path) as session:
+        run = session.run_plan(chain(), name=name, progress=progress)
+        assert list(run["second"]) == [-1, -2, -3]
+        run.finish()
+        session.wait()
+        freed = weakref.ref(run), weakref.ref(run["first"].ledger.results)
+        del run
+        assert [ref() for ref in freed] == [None, None]
+        assert name is not None or list(session.scratch.list("part/")) == []
+
+
+def test_a_plan_run_that_was_taken_up_again_is_freed_too(tmp_path, no_gc):
+    there = tmp_path / "there"
+
+    def look(x):
+        assert there.exists()
+        return x
+
+    plan = fnmap.plan()
+    plan.map(abs, plan.map(look, [1, -2], name="first"), name="second")
+    with fnmap.Session(workers=1) as session:  # a traceback of this very thread would hold its callers
+        run = session.run_plan(plan, errors="return")
+        run.wait()
+        assert run.status.failed == 4
+        there.touch()
+        assert list(run.retry()) == [1, 2]
+        run.finish()
+        freed = weakref.ref(run)
+        del run
+        assert freed() is None
+
+
+def test_the_run_of_a_stage_and_its_results_keep_what_the_plan_has_made(no_gc):
+    with fnmap.Session(on="inline") as session:
+        first = session.run_plan(chain())["first"]
+        assert list(first) == [1, 2, 3]
+        results = iter(session.run_plan(chain()))
+        assert list(results) == [-1, -2, -3]
+        there = len(list(session.scratch.list("part/")))
+        del first, results
+        assert there > 0
+        assert list(session.scratch.list("part/")) == []
+
+
+def test_a_cached_run_is_freed_when_nobody_holds_it(tmp_path, no_gc):
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        run = session.map(abs, [-1, -2], cache=True)
+        assert list(run) == [1, 2]
+        results = weakref.ref(run.ledger.results)
+        del run
+        assert results() is None
+
+
+def chain():
+    plan = fnmap.plan()
+    plan.map(operator.neg, plan.map(abs, [-1, -2, -3], name="first"), name="second")
+    return plan
 
 
 def test_a_run_that_nobody_holds_is_done_to_its_end(tmp_path, no_gc):
