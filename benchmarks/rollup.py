@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -41,44 +42,50 @@ class Counted:
         return counted
 
 
-def measure(system: Rollup, deals: int, views: int, years: int) -> Iterator[Metrics]:
-    """Seconds of the plan and of its functions alone, counted in this process, where the same plan runs first.
+def measure(system: Rollup, deals: int, views: int, years: int, rounds: int) -> Iterator[Metrics]:
+    """Seconds of the plan and of its functions alone, counted in this process, where the same plan runs right before
+    it: the machine may be slower a minute later. The medians of some rounds of both.
 
     `kernels_s` is CPU inside the functions, whose arguments lie in this process's own memory; `with_files_s` that of
     the whole, with the results that tasks hand each other written and read as Parquet, as named runs keep them.
     """
-    import fnmap
-    from fnmap.storage.memory import MemoryStore
     from model.book import book
     from model.rollup_plan import Options, rollup
 
     made = rollup(book(deals), Options(years=years, views=views))
-    count, plain = Counted(), [stage.fn for stage in made.plan.stages]
-    for stage in made.plan.stages:
+    each = [_one_round(system, made.plan) for _ in range(rounds)]
+    yield {key: statistics.median(one[key] for one in each) for key in each[0]} | {"tasks": len(made.plan)}
+
+
+def _one_round(system: Rollup, plan: Any) -> dict[str, float]:
+    import fnmap
+    from fnmap.storage.memory import MemoryStore
+
+    count, plain = Counted(), [stage.fn for stage in plan.stages]
+    for stage in plan.stages:
         stage.fn = count(stage.fn)
     begin = time.process_time()
     with fnmap.Session(on="inline", store=MemoryStore(), progress=False) as session:
-        there = list(session.run_plan(made.plan, name="kernels")["reports"])
+        there = list(session.run_plan(plan, name="kernels")["reports"])
     with_files_s = time.process_time() - begin
-    for stage, fn in zip(made.plan.stages, plain, strict=True):
+    for stage, fn in zip(plan.stages, plain, strict=True):
         stage.fn = fn
     with fnmap.Session(workers=system.workers, progress=False) as session:
         session.map(abs, range(100)).wait()
         before_s = tree_cpu_s(os.getpid())
-        wall_s, run = timed(lambda: _ended(session.run_plan(made.plan)))
+        wall_s, run = timed(lambda: _ended(session.run_plan(plan)))
         cpu_s = tree_cpu_s(os.getpid()) - before_s
         in_calls_s = sum(told[key] for told in run.report().values() for key in ("fetch_s", "run_s", "commit_s"))
         here = system.reports(run)
     check([r.price.el for r in here] == [r.price.el for r in there], "deals have other prices")
     check(sum(r.allocation.co_tvar for r in here) > 0, "there is no capital")
-    yield {
+    return {
         "wall_s": wall_s,
         "by_files": wall_s * system.workers / with_files_s,
         "by_kernels": wall_s * system.workers / count.seconds,
         "busy": in_calls_s / (system.workers * wall_s),
         "cpu_s": cpu_s,
         "kernels_s": count.seconds,
-        "tasks": len(made.plan),
     }
 
 
@@ -103,8 +110,8 @@ QUESTION = Question(
     ),
     systems=("fnmap",),
     toy_systems=("fnmap",),
-    full={"deals": 60, "views": 5, "years": 100_000},
-    toy={"deals": 4, "views": 1, "years": 500},
+    full={"deals": 60, "views": 5, "years": 100_000, "rounds": 3},
+    toy={"deals": 4, "views": 1, "years": 500, "rounds": 1},
     goals=(
         Goal("against the functions' own CPU on all cores", "fnmap", "by_kernels", 1.15),
         Goal("workers in calls between the first and the last task", "fnmap", "busy", 0.90, at_least=True),

@@ -38,12 +38,18 @@ class Costs(list[float]):
 
 
 # Seconds on one core, reading and writing of results included: fixed, and for a million occurrences or claims.
-LINE_S = (0.003, 0.10)
-LOSSES_S = (0.006, 0.12)
-DEAL_S = (0.012, 0.06)
-RETRO_S = (0.01, 0.17)
-ADD_S = (0.006, 0.15)
-YEARS_S = (0.05, 0.2)
+LINE_S = (0.003, 0.085)
+LOSSES_S = (0.003, 0.105)
+DEAL_S = (0.004, 0.045)
+RETRO_S = (0.005, 0.10)
+ADD_S = (0.002, 0.035)
+YEARS_S = (0.005, 0.026)
+REPORT_S = (0.005, 0.045)
+# And for a million years, of all views where a task takes them together.
+VIEW_YEARS_S = 0.7
+DEAL_YEARS_S = 0.055
+TAIL_S = (0.001, 0.03)
+CURVE_S = (0.002, 0.09)
 CLAIMS = 0.15  # of a deal, as a share of the occurrences that it covers
 
 
@@ -129,7 +135,7 @@ class _Planner:
             name="occurrences",
             cost=cost,
         )
-        lines = self.plan.map(tasks.place_line, drawn, range(len(sets)), name="timelines", cost=0.005)
+        lines = self.plan.map(tasks.place_line, drawn, range(len(sets)), name="timelines", cost=0.001)
         costs, losses = Costs(), {}
         for view in range(options.views):
             for n in used:
@@ -137,7 +143,7 @@ class _Planner:
                 draw = tasks.Draw(book.event_sets[one.event_set], one.elt, n, view, options.seed)
                 costs.append(seconds(LOSSES_S, self.rows[one.event_set]))
                 losses[n, view] = self._add(tasks.draw_losses, "losses", costs, draw, drawn[sets.index(one.event_set)])
-        self.costs |= {"occurrences": cost, "timelines": 0.005}
+        self.costs |= {"occurrences": cost, "timelines": 0.001}
         return dict(zip(sets, lines, strict=True)), losses
 
     def _price(
@@ -206,7 +212,7 @@ class _Planner:
             members[key[3]].append((key[:3], ref))
         rows = sum(self.claims[deal.deal_id] for deal in self.deals)
         for view in views:
-            costs.append(seconds(YEARS_S, rows))
+            costs.append(seconds(YEARS_S, rows) + VIEW_YEARS_S * self.options.years / 1e6)
             names = tuple(key for key, _ in members[view])
             inputs = [ref for _, ref in members[view]]
             task = self._add(
@@ -222,7 +228,7 @@ class _Planner:
         for dimension in (*tasks.DIMENSIONS, "portfolio"):
             mine = [(n, tasks.column(*pair)) for n, pair in summaries.items() if pair[0] == dimension]
             chosen = [f"{what} {name}" for _, name in mine for what in ("largest", "sum")]
-            cost = len(mine) * seconds((0.002, 0.25), self.options.years * self.options.views)
+            cost = len(mine) * seconds(CURVE_S, self.options.years * self.options.views)
             self.plan.gather(
                 tasks.curves, years[chosen], kwargs={"summaries": mine}, name=f"curves by {dimension}", cost=cost
             )
@@ -233,7 +239,8 @@ class _Planner:
         """Capital, and each deal's part in it."""
         options, costs = self.options, Costs()
         net = years[f"sum {tasks.column('portfolio', 'net')}"]
-        cost = seconds((0.005, 0.05), options.years * options.views)
+        periods = options.years * options.views
+        cost = seconds(TAIL_S, periods)
         tail = self.plan.gather(
             tasks.find_tail, net, kwargs={"return_period": options.return_period}, name="tail", cost=cost
         )
@@ -242,7 +249,7 @@ class _Planner:
             parts = self.parts[deal.deal_id]
             firsts = tuple(view * options.years for view, _, _ in parts)
             asked = tasks.Asked(deal, rate_of(deal, self.book.fx), options.years, options.views, firsts, options.loads)
-            costs.append(seconds((0.02, 0.4), self.claims[deal.deal_id] * options.views))
+            costs.append(seconds(REPORT_S, self.claims[deal.deal_id] * options.views) + DEAL_YEARS_S * periods / 1e6)
             self._add(tasks.report, "reports", costs, asked, tail[0], *(ref for _, _, ref in parts))
 
     @property

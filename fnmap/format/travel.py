@@ -137,15 +137,28 @@ def together() -> Iterator[None]:
         _together.reduced = _together.namespaces = None
 
 
+_EACH = (type, types.FunctionType, BaseException)  # how these are pickled is not said by their class alone
+
+
 class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles one object with all that it needs inside."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._usual = set[type]()  # classes whose instances are all pickled as ever
         if _together.namespaces is not None:
             self.globals_ref = _together.namespaces
 
     def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind in self._usual:
+            return NotImplemented
+        reduced = self._known(obj)
+        if reduced is NotImplemented and not issubclass(kind, _EACH):
+            self._usual.add(kind)
+        return reduced
+
+    def _known(self, obj: Any) -> Any:
         known = _together.reduced
         if known is None or not isinstance(obj, (type, types.FunctionType)):
             return self._reduced(obj)
