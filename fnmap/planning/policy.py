@@ -84,7 +84,7 @@ def straggles_after_s(done: int, total: int, median_s: float) -> float:
 BACKUP_TASKS, BACKUP_FACTOR = 10, 3.0
 BACKUP_LEAST_S = 0.5  # less is noise
 
-COST_PARTS = 8  # where costs are known, a chunk has at most this part of a slot's share of what they come to
+COST_PARTS = 4  # where costs are known, a chunk has at most this part of a slot's share of what they come to
 TAIL_PARTS = 4  # towards the end a chunk is at most this part of a slot's share of what is left
 SMALL_S = 0.003  # no use in a chunk shorter than this
 WORTH = 5  # or than so many times what its call costs
