@@ -136,8 +136,16 @@ def _running(command: Command, ports: int, folder: Path, variable: str, keys: tu
                 return
         finally:
             stop(process)
+            _remove_sockets(chosen)
         if tries == _TRIES - 1:
             raise NoServer(f"{command(chosen)[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _remove_sockets(ports: Sequence[int]) -> None:
+    """SeaweedFS makes one for each port, at a place of its own choice, and leaves them there."""
+    for port in (*ports, *(port + _OFFSET for port in ports)):
+        for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - it asks nobody
+            left.unlink(missing_ok=True)
 
 
 def _environment(variable: str, port: int, keys: tuple[str, str]) -> dict[str, str]:
