@@ -144,7 +144,7 @@ def _running(command: Command, ports: int, folder: Path, variable: str, keys: tu
 def _remove_sockets(ports: Sequence[int]) -> None:
     """SeaweedFS makes one for each port, at a place of its own choice, and leaves them there."""
     for port in (*ports, *(port + _OFFSET for port in ports)):
-        for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - it asks nobody
+        for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # it asks nobody where
             left.unlink(missing_ok=True)
 
 

@@ -8,11 +8,13 @@ import json
 import pickle
 import subprocess
 import sys
+from collections import Counter
 
 import cloudpickle
 import pytest
 
 import fnmap
+from fnmap.format import travel
 from fnmap.format.travel import dump_function, user_modules
 
 
@@ -176,3 +178,44 @@ def test_dependencies_that_lie_in_a_folder_of_their_own_travel_or_load(tmp_path)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
     assert done.stdout == f"{tmp_path}/cloudpickle/__init__.py\n[2]\n", done.stderr
+
+
+def test_what_is_pickled_together_is_taken_apart_once_and_each_pickle_has_all_of_it(module, monkeypatch):
+    mine = module(
+        "mine",
+        "class Deal:\n    def __init__(self, x): self.x = x\n"
+        "def twice(x): return 2 * x\n"
+        "def price(x): return twice(Deal(x).x)\n"
+        "def report(x): return twice(Deal(x).x) + 1\n",
+    )
+    taken_apart, reduced = Counter(), travel._Whole._reduced
+    monkeypatch.setattr(travel._Whole, "_reduced", lambda *at: (taken_apart.update([at[1]]), reduced(*at))[1])
+    with travel.together():
+        frames = [dump_function(fn, {}, None)[1] for fn in (mine.price, mine.report)]
+    assert [taken_apart[mine.twice], taken_apart[mine.Deal]] == [1, 1]
+    assert [in_a_new_process(pickled, 3) for (pickled,) in frames] == [6, 7]
+    dump_function(mine.price, {}, None)
+    assert taken_apart[mine.twice] == 2
+
+
+def in_a_new_process(pickled: bytes, x: int) -> int:
+    """The result of a pickled function there, where nothing of this process is."""
+    code = f"import pickle, sys; print(pickle.load(sys.stdin.buffer)[0]({x}))"
+    done = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True, check=True)
+    return int(done.stdout)
+
+
+class Often:
+    """Pickled in one way or another, each by what it holds."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __reduce__(self):
+        return (Often, (self.held,)) if self.held else (dict, ())
+
+
+def test_instances_of_one_class_are_each_pickled_as_they_say():
+    assert [type(one) for one in pickle.loads(travel.dumps([Often(1), Often(0), Often(2)]))] == [Often, dict, Often]
+    errors = pickle.loads(travel.dumps([OSError(2, "a"), OSError(3, "b")]))
+    assert [error.errno for error in errors] == [2, 3]
