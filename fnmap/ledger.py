@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from fnmap.errors import RunBusy, RunCancelled, RunError, RunTakenOver, StoreError
+from fnmap.errors import RunBusy, RunCancelled, RunError, StoreError
 from fnmap.format.call import Failure, Report
-from fnmap.observe.events import Event, Listener, RunEnded, RunProgressed
 from fnmap.observe.report import Tally
 from fnmap.planning.policy import Tolerate, stream_limit
 from fnmap.planning.schedule import Schedule, State
 from fnmap.results import Results
 from fnmap.stage import Part, Stage
+from fnmap.telling import Telling
 
 if TYPE_CHECKING:
     from fnmap.durable import Durable
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from fnmap.source import Stream
     from fnmap.storage.base import Store
 
-log = logging.getLogger(__name__)
 Errors = Literal["raise", "return", "skip"] | Tolerate
 
 
@@ -42,7 +38,7 @@ class Status:
     skipped: int = 0
 
 
-class Ledger:
+class Ledger(Telling):
     """What became of each task of one run. It is the sink of the run's stage.
 
     Its fields change under the session's lock, and whoever waits for a change is woken.
@@ -51,28 +47,18 @@ class Ledger:
     brief = False
 
     def __init__(self, session: Session, run_id: str, function: str, errors: Errors) -> None:
-        self.session, self.run_id, self.errors = session, run_id, errors
+        super().__init__(session, run_id)
+        self.errors = errors
         self.results = Results(function)
         self.tally = Tally()
-        self.ended = False
         self.cancelled = False
         self.error: BaseException | None = None  # why the run as a whole could not go on
-        self.durable: Durable | None = None
         self.store: Store | None = None  # of a named run
-        self.attached: str | None = None  # the state that the store tells of a run that is not driven here
-        self.stream: Stream | None = None
         self.hits = 0  # tasks whose results are of earlier runs
         self.keep_all = False  # of a stream: all results are wanted at once
         self.taken = 0  # of a stream: tasks whose results were handed out
-        self.waiters: list[Callable[[], None]] = []
-        self._changed = threading.Condition(session.lock)
-        self._stage: Stage | None = None
         self._stream_error: BaseException | None = None
         self._buffer: int | None = None
-        self._listeners: tuple[Listener, ...] = ()
-        self._telling_end = self._told_end = False
-        self._tellers = set[int]()  # threads that tell; a listener among them may read the results
-        self.on_end: Callable[[Ledger], None] | None = None  # called once when the run has ended
         self.on_cancel: Callable[[], None] | None = None  # of a stage of a plan: cancel the plan
         self.upstream: dict[int, tuple[Ledger, int]] = {}  # tasks that fell with one of another stage of the plan
         self.halted_by: Ledger | None = None  # the stage of the plan whose failure left tasks of this one waiting
@@ -135,17 +121,6 @@ class Ledger:
         self.hits += len(tasks)
         return tasks
 
-    def listen(self, listener: Listener) -> None:
-        """Tell it each event of this run."""
-        self._listeners = (*self._listeners, listener)
-
-    def show_progress(self, progress: bool | None) -> None:
-        """Show a bar: True, False, or None for where somebody looks."""
-        from fnmap.observe.progress import Bar, somebody_looks
-
-        if somebody_looks() if progress is None else progress:
-            self.listen(Bar())
-
     def reopen(self, stage: Stage, *, resume: bool = True) -> None:
         """Take up a run that has ended: what failed is tried again. Of a plan, its links `resume` the schedules."""
         with self.session.lock:
@@ -157,8 +132,8 @@ class Ledger:
             self.upstream.clear()
             self.results.losses.clear()
             self.results.order[:] = [part for part in self.results.order if part.values is not NOTHING]
-            self.ended, self.error, self.cancelled, self.halted_by = False, None, False, None
-            self._telling_end = self._told_end = False
+            self.error, self.cancelled, self.halted_by = None, False, None
+            self.go_on()
             stage.error, stage.over, stage.stopped = None, False, False
             if resume:
                 stage.schedule.resume()
@@ -200,17 +175,6 @@ class Ledger:
         if worn_out := self.results.worn_out(tasks):
             self.stage.abort(StoreError(f"{worn_out} of {self.store!r}"))
         self.stage.check_over()
-
-    def go_on(self) -> None:
-        """A stage of a plan that may have ended has work again."""
-        self.ended = self._telling_end = self._told_end = False
-
-    def finish_telling(self) -> None:
-        """Wait until a run that has ended was told to all, unless it is a mere picture of the store."""
-        if threading.get_ident() in self._tellers:  # it would wait for itself
-            raise RunError(f"a listener that is told of run {self.run_id} cannot wait for its end, nor retry() it")
-        if self.attached is None:
-            self.wait(lambda: self._told_end or self.session.forked)
 
     # -- what a stream of items asks and tells ---------------------------------------------------------
 
@@ -286,84 +250,6 @@ class Ledger:
         if self.stream is not None and not self.keep_all and not self.schedule.closed:
             self.cancel()
         self.finish_telling()
-
-    @property
-    def over(self) -> bool:
-        """Has it ended, and is that told to all who are to hear of it, the store of a named run among them?"""
-        return self.heard and (self._is_told or self.durable is None)
-
-    @property
-    def heard(self) -> bool:
-        """Has it ended, and do those who listen know? The bar is done before the caller prints, and the cache knows the
-        results before they are asked of it again."""
-        return self.ended and (self._is_told or not (self._listeners or self.on_end))
-
-    @property
-    def _is_told(self) -> bool:
-        """A listener that reads the results is just being told, and cannot wait for that."""
-        told = self._told_end or self.attached is not None or self.session.forked
-        return told or threading.get_ident() in self._tellers
-
-    def tell(self) -> None:
-        mine = threading.get_ident()
-        if mine in self._tellers:  # a listener has changed something
-            self._tell()
-            return
-        self._tellers.add(mine)
-        try:
-            self._tell()
-        finally:
-            self._tellers.discard(mine)
-
-    def _tell(self) -> None:
-        for waiter in list(self.waiters):
-            waiter()
-        if self.stream is not None:
-            self.stream.poke()
-        if self._listeners or self.session.listeners:
-            status = self.status()
-            self.emit(RunProgressed(self.run_id, status.done, status.failed, status.running, status.total))
-        with self.session.lock:
-            ends, self._telling_end = self.ended and not self._telling_end, self.ended
-        if ends:
-            status = self.status()
-            heard = self._listeners or self.session.listeners or self.on_end
-            # attach() counts the results of a run over a list: that it is done need not be written before this goes on
-            complete = self.stream is None and status.state == "done" and status.done == status.total
-            put_off = complete and self.durable is not None and not heard
-            if not (put_off and self.session.put_off(partial(self._tell_end, status))):
-                self._tell_end(status)
-
-    def _tell_end(self, status: Status) -> None:
-        """Whoever waits for results has them by now; the store hears of the end before this process may leave."""
-        try:
-            if self.durable is not None:
-                self._end_durably(self.durable, status)
-            self.emit(RunEnded(self.run_id, status.state, status.done, status.failed))
-            if (on_end := self.on_end) is not None:
-                on_end(self)
-        finally:
-            with self._changed:
-                self._told_end = True
-                if self.durable is not None:
-                    self.durable.rest(self.session)
-                self._changed.notify_all()
-                if self.ended and self._stage is not None and self._stage.links is None:
-                    self._stage.rest()
-
-    def _end_durably(self, durable: Durable, status: Status) -> None:
-        try:
-            durable.end(status)
-        except (RunTakenOver, StoreError) as error:
-            self.error = self.error or error
-
-    def emit(self, event: Event) -> None:
-        """Tell whoever listens to this run."""
-        for listener in (*self._listeners, *self.session.listeners):
-            try:
-                listener(event)
-            except Exception:  # a looker-on must not stop the run, whatever goes wrong with it
-                log.exception("the listener %r failed at %r", listener, event)
 
     # -- what a reader asks ----------------------------------------------------------------------------
 

@@ -15,7 +15,21 @@ ROOT = Path(fnmap.__file__).parent
 LEVELS = [
     {"errors", "observe", "clock", "chores"},
     {"planning", "format", "storage", "aws", "inputs"},
-    {"worker", "run", "cache", "ledger", "results", "stage", "source", "tables", "options", "alarm", "shared", "ahead"},
+    {
+        "worker",
+        "run",
+        "cache",
+        "ledger",
+        "telling",
+        "results",
+        "stage",
+        "source",
+        "tables",
+        "options",
+        "alarm",
+        "shared",
+        "ahead",
+    },
     {"compute"},
     {
         "session",
