@@ -150,18 +150,23 @@ class Driver:
 
     def tell(self, stage: Stage) -> None:
         """Hand on what has changed; a run that is over is let go."""
-        for bound in self._bound(stage):
-            bound.sink.tell()
-        if stage.over and not stage.brief and (party := stage.party) is not None and party.is_over():
+        with self.lock:
+            party = stage.party
+            over = party is not None and not stage.brief and party.is_over()  # if not yet: who ends it tells, too
+            sinks = [bound.sink for bound in self._bound(stage)]  # held until all are told
+        for sink in sinks:
+            sink.tell()
+        if over and party is not None:
             with self.lock:
                 self._board.remove(party)
                 for bound in party.stages:
-                    bound.party = None
+                    if bound.party is party:  # it has not been taken up again meanwhile
+                        bound.party = None
 
     @staticmethod
     def _bound(stage: Stage) -> list[Stage]:
         """The stages of a plan change together."""
-        return [stage] if stage.party is None else stage.party.stages
+        return [stage] if (party := stage.party) is None else party.stages
 
     def _kill(self, future: Future[Report]) -> None:
         if isinstance(self.compute, Kill):

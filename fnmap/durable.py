@@ -100,9 +100,13 @@ class Durable:
         """The run had ended and is driven again. Raises RunTakenOver if another has taken it up, or deletes it: this
         one says that it lives and looks then, and that one takes its number and listens then."""
         live(run, self, session)
-        self._beats += 1
-        say_alive(self.store, self.name, self.number, self._beats)
-        self._check_mine()
+        try:
+            self._beats += 1
+            say_alive(self.store, self.name, self.number, self._beats)
+            self._check_mine()
+        except BaseException:
+            self.rest(session)
+            raise
 
     def rest(self, driver: Driver) -> Any:
         """Nobody drives the run any more: it, if anybody did."""

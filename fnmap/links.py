@@ -162,7 +162,9 @@ class PlanLinks:
             if stage.schedule.finished:
                 stage.error = stage.error or error
                 if not stage.over and stage.schedule.count(State.WAITING):
-                    ledger.halted_by = next((failed for failed in self.ledgers if failed.too_many()), None)
+                    ledger.halted_by = next(
+                        (other for other in self.ledgers if other is not ledger and other.too_many()), None
+                    )
                 stage.end()
 
     def _told(self, released: Released) -> None:

@@ -59,12 +59,7 @@ def start_map(
         cached = None
         if options.cache and taken.items is not None:
             cached = _cache(session, fn, taken.items, form, options, run_id)
-        _make_durable(session, run, fn, options, job, source, schedule)
-        if cached is not None:
-            cached.fill(run.ledger, schedule, None if options.name is None else keys.hits(name, _number(run)))
-            run.ledger.on_end = cached.write
-            if run.ledger.durable is not None:
-                run.ledger.durable.on_beat = cached.write_some
+        _make_durable(session, run, fn, options, job, source, schedule, cached)
     run.ledger.show_progress(session.progress if options.progress is None else options.progress)
     run.ledger.emit(RunStarted(run_id, run.function, None if taken.items is None else len(taken.items)))
     stage = Stage(live_id, schedule, _NO_ITEMS if source is None else source, job, run.ledger, run.ledger.durable)
@@ -109,12 +104,23 @@ def _make_durable(
     job: Job,
     source: Items | None,
     schedule: Schedule,
+    cached: Cached | None,
 ) -> None:
     from fnmap.durable import begin, take_over  # only named runs pay for the import
 
     begin(session, run, fn, options, job, source)
-    if _number(run) > 0:
-        take_over(run, schedule, session.store)
+    try:
+        if _number(run) > 0:
+            take_over(run, schedule, session.store)
+        if cached is not None:
+            cached.fill(run.ledger, schedule, None if options.name is None else keys.hits(run.id, _number(run)))
+            run.ledger.on_end = cached.write
+            if run.ledger.durable is not None:
+                run.ledger.durable.on_beat = cached.write_some
+    except BaseException:
+        if run.ledger.durable is not None:
+            run.ledger.durable.rest(session)  # the name is free again
+        raise
 
 
 def _number(run: Run) -> int:

@@ -50,6 +50,7 @@ class PlanRun(LastStage, Awaited):
         self.take_up: Callable[[], list[Stage]] | None = None  # of an attached run: become its driver
         self.session = self._session = session
         self.cached: dict[int, Cached] = {}  # the cache's side of stages, by number
+        self._views: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
         self._bar: Any = None
         self._told_end = False
         for stage in plan.stages:
@@ -63,7 +64,7 @@ class PlanRun(LastStage, Awaited):
         """The run of a stage, by its name."""
         if stage not in self.runs:
             raise PlanError(f"the plan has no stage {stage!r}; it has {', '.join(self.runs)}")
-        return self.runs[stage].held_with(self)
+        return self._view(stage)
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -74,7 +75,15 @@ class PlanRun(LastStage, Awaited):
     @property
     def last(self) -> Run:
         """The run of the stage that was planned last."""
-        return self._last.held_with(self)
+        return self._view(self.plan.stages[-1].name)
+
+    def _view(self, stage: str) -> Run:
+        """The same for all who hold one."""
+        with self._session.lock:
+            view = self._views.get(stage)
+            if view is None:
+                view = self._views[stage] = self.runs[stage].held_with(self)
+            return view
 
     @property
     def _last(self) -> Run:
@@ -149,10 +158,15 @@ class PlanRun(LastStage, Awaited):
         take_up = self.take_up
         if take_up is None and self.durable is not None:
             self.durable.reopen(self, self.session)
-        stages = [run.ledger.stage for run in self.runs.values()] if take_up is None else take_up()
-        with self._session.lock:
-            for stage in stages:
-                stage.reopen()  # before any of them goes on: the store may refuse
+        try:
+            stages = [run.ledger.stage for run in self.runs.values()] if take_up is None else take_up()
+            with self._session.lock:
+                for stage in stages:
+                    stage.reopen()  # before any of them goes on: the store may refuse
+        except BaseException:
+            if self.durable is not None:
+                self.durable.rest(self._session)
+            raise
         self.take_up, self._told_end = None, False  # only now: another may have been the driver
         for run, stage in zip(self.runs.values(), stages, strict=True):
             run.ledger.reopen(stage, resume=False)
@@ -236,7 +250,7 @@ class PlanRun(LastStage, Awaited):
                     sound[np.asarray(part.tasks) + first] = True
         return sound
 
-    def heard(self, event: Any) -> None:
+    def hear(self, event: Any) -> None:
         """Of one stage; the bar is told of all."""
         if self._bar is not None and isinstance(event, RunProgressed):
             s = self.status
@@ -248,7 +262,16 @@ class PlanRun(LastStage, Awaited):
             if self._told_end or not over:
                 return
             self._told_end = True
-        status = self.status
+        try:
+            self._tell_end(self.status)
+        finally:
+            if self.durable is not None:
+                self.durable.rest(self._session)
+            with self._session.lock:
+                if all(run.ledger.ended for run in self.runs.values()):  # nobody has made them go on meanwhile
+                    self._unbind()
+
+    def _tell_end(self, status: Status) -> None:
         if self.cached:
             self._write_cache()
         if self.durable is not None:
@@ -256,12 +279,8 @@ class PlanRun(LastStage, Awaited):
                 self.durable.end(status)
             except (RunTakenOver, StoreError) as error:
                 self._last.ledger.error = self._last.ledger.error or error
-            self.durable.rest(self._session)
         if self._bar is not None:
             self._bar(RunEnded(self.id, status.state, status.done, status.failed))
-        with self._session.lock:
-            if all(run.ledger.ended for run in self.runs.values()):  # nobody has made them go on meanwhile
-                self._unbind()
 
 
 class _Overall:
@@ -272,7 +291,7 @@ class _Overall:
 
     def __call__(self, event: Any) -> None:
         if (run := self._run()) is not None:
-            run.heard(event)
+            run.hear(event)
 
 
 def start_plan(
@@ -313,11 +332,16 @@ def start_plan(
         number = begin_plan(run, store)  # whatever can be wrong with the plan was found before
         for stage in stages:
             stage.renumber(number, run.digits)
-    if number > 0:
-        _restore(run, stages, store)
-    for at, cached in run.cached.items():
-        keep_as = None if made_up else keys.hits(run.id, number, at)
-        cached.fill(run.runs[plan.stages[at].name].ledger, stages[at].schedule, keep_as)
+    try:
+        if number > 0:
+            _restore(run, stages, store)
+        for at, cached in run.cached.items():
+            keep_as = None if made_up else keys.hits(run.id, number, at)
+            cached.fill(run.runs[plan.stages[at].name].ledger, stages[at].schedule, keep_as)
+    except BaseException:
+        if run.durable is not None:
+            run.durable.rest(session)  # the name is free again
+        raise
     run.show_progress(session.progress if progress is None else progress)
     begin_driving(run, session, stages)
     return run

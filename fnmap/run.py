@@ -160,7 +160,8 @@ class Run(Awaited):
         self._complete()
         store, skip = self.ledger.store, self.ledger.errors == "skip"
         stored = self._stored()
-        if not isinstance(store, Url) or not stored or not all(part.is_parquet for part in stored):
+        passing = self.owner is not None and self.owner.durable is None and self.ledger.attached is None
+        if passing or not isinstance(store, Url) or not stored or not all(part.is_parquet for part in stored):
             return pads.dataset(self.table())
         return stored_dataset(store, stored, self._results.failures, skip=skip)
 
@@ -215,7 +216,12 @@ class Run(Awaited):
         self.ledger.finish_telling()
         if take_up is None and self.ledger.durable is not None:
             self.ledger.durable.reopen(self, self._session)
-        self.ledger.reopen(self.ledger.stage if take_up is None else take_up())
+        try:
+            self.ledger.reopen(self.ledger.stage if take_up is None else take_up())
+        except BaseException:
+            if self.ledger.durable is not None:
+                self.ledger.durable.rest(self._session)
+            raise
         self.take_up = None  # only now: another may have been the driver
         self._session.drive(self.ledger.stage)
         return self
@@ -246,7 +252,8 @@ class Run(Awaited):
         return as_html(self.id, self.function, self.status)
 
     def held_with(self, owner: PlanRun) -> Run:
-        """This run as a plan gives it away: who holds it holds the whole of the plan's run, which does not hold it."""
+        """This run as a plan gives it away: who holds it holds all of the plan's run, which does not hold it.
+        What changes is in the ledger, which both have."""
         shown = Run.__new__(Run)
         shown.__dict__ |= {**self.__dict__, "owner": owner}
         return shown

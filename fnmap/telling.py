@@ -33,7 +33,7 @@ class Telling:
         self.durable: Durable | None = None
         self.stream: Stream | None = None
         self.waiters: list[Callable[[], None]] = []
-        self.on_end: Callable[[Any], None] | None = None  # called once when the run has ended
+        self.on_end: Callable[[Any], None] | None = None  # called when the run has ended
         self._stage: Stage | None = None
         self._changed = threading.Condition(session.lock)
         self._listeners: tuple[Listener, ...] = ()

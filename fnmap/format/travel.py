@@ -154,7 +154,7 @@ class _Whole(cloudpickle.Pickler):  # type: ignore[misc]
         if kind in self._usual:
             return NotImplemented
         reduced = self._known(obj)
-        if reduced is NotImplemented and not issubclass(kind, _EACH):
+        if reduced is NotImplemented and obj.__class__ is kind and not issubclass(kind, _EACH):  # and no proxy
             self._usual.add(kind)
         return reduced
 

@@ -81,6 +81,7 @@ class Schedule:
         self._losses: dict[int, int] = {}
         self._failures: dict[int, int] = {}
         self._largest_done, self._call_s = 1, math.inf
+        self._pace = 0.0  # where costs are known: seconds for a unit of it
         self._paces: deque[float] = deque(maxlen=PACES)  # seconds for a unit of cost, of the latest calls
         self._ways: deque[float] = deque(maxlen=PACES)  # and what their way and their turn took besides
         self._next_id = 0
@@ -285,7 +286,10 @@ class Schedule:
             return None
         if self.costs is not None and self.chunks.fixed is None:
             left = self._fresh.cost * self._counts[State.WAITING] / ready  # with what is not released yet
-            tasks = self._fresh.take(ready, left / (self.slots * COST_PARTS))
+            share = left / (self.slots * COST_PARTS)
+            if self._pace and self.chunks.target_s:
+                share = min(share, self.chunks.target_s / self._pace)
+            tasks = self._fresh.take(ready, share)
         else:
             size = self.chunks.size(
                 ready=self._counts[State.WAITING],
@@ -347,6 +351,8 @@ class Schedule:
         self._largest_done = max(self._largest_done, ran)
         latest = seconds / ran
         self.task_s = latest if self.task_s is None else 0.5 * (self.task_s + latest)
+        if self.costs is not None and (cost := self._cost(tasks)) > 0:
+            self._pace = 0.5 * (self._pace + seconds / cost) if self._pace else seconds / cost
         if self.backups:
             self._paces.append(seconds / max(self._cost(tasks), 1e-12))
 

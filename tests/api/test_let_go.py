@@ -9,6 +9,9 @@ import weakref
 import pytest
 
 import fnmap
+from fnmap.errors import StoreError
+from fnmap.observe.events import RunEnded
+from fnmap.storage.memory import MemoryStore
 
 
 class Result:
@@ -126,3 +129,54 @@ def test_a_session_forgets_the_runs_that_are_over(tmp_path):
             assert list(session.map(abs, [-1], name=f"n{number}")) == [1]
         session.wait()
         assert list(session._board.stages()) == []
+
+
+def test_who_asks_twice_for_the_run_of_a_stage_gets_the_same(local):
+    run = local.run_plan(chain())
+    first = run["first"]
+    assert run["first"] is first
+    assert run["second"] is not first
+
+
+def test_all_stages_of_a_plan_that_nobody_holds_are_told_of(no_gc):
+    told = []
+
+    def fail(x):
+        raise ValueError(x)
+
+    plan = fnmap.plan()
+    plan.map(fail, plan.map(abs, [-1], name="first"), name="last")
+    with fnmap.Session(workers=1, listeners=[told.append]) as session:
+        session.run_plan(plan)
+        session.wait()
+    ends = [event.run_id.rpartition("/")[2] for event in told if isinstance(event, RunEnded)]
+    assert sorted(ends) == ["first", "last"]
+
+
+def test_a_retry_that_the_store_refuses_lets_go_of_the_run(tmp_path, monkeypatch):
+    def fail(x):
+        raise ValueError(x)
+
+    with fnmap.Session(on="inline", store=tmp_path) as session:
+        run = session.map(fail, [1], name="n", errors="return")
+        list(run)
+
+        def refuse(*_):
+            raise StoreError("not now")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("fnmap.durable.say_alive", refuse)
+            with pytest.raises(StoreError, match="not now"):
+                run.retry()
+        assert session.durables == set()
+        assert isinstance(next(iter(run.retry())), fnmap.TaskError)
+
+
+def test_the_dataset_of_a_plan_without_a_name_outlives_its_run(no_gc):
+    class Addressed(MemoryStore):
+        def url(self, key):
+            raise AssertionError("nobody reads there later")
+
+    with fnmap.Session(on="inline") as session:
+        session._scratch = Addressed()
+        assert session.run_plan(chain()).dataset().count_rows() == 3

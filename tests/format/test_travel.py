@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import operator
 import pickle
 import subprocess
 import sys
@@ -219,3 +220,22 @@ def test_instances_of_one_class_are_each_pickled_as_they_say():
     assert [type(one) for one in pickle.loads(travel.dumps([Often(1), Often(0), Often(2)]))] == [Often, dict, Often]
     errors = pickle.loads(travel.dumps([OSError(2, "a"), OSError(3, "b")]))
     assert [error.errno for error in errors] == [2, 3]
+
+
+class Proxy:
+    """Stands for another object, as lazy ones do."""
+
+    def __init__(self, of):
+        self._of = of
+
+    __class__ = property(lambda self: type(self._of))
+
+    def __reduce_ex__(self, protocol):
+        return operator.neg, (5,)
+
+
+def test_what_stands_for_a_function_goes_as_one_whatever_was_sent_before():
+    number, function = pickle.loads(travel.dumps([Proxy(5), Proxy(len)]))
+    assert number == function == -5 or callable(function)
+    again = pickle.loads(travel.dumps([Proxy(len)]))[0]
+    assert type(again) is type(function)
