@@ -44,7 +44,7 @@ SCALES = {
 YEARS = 100_000
 WORKERS = 5000  # of a full one
 MEAN_S, SIGMA = 17.0, 1.5  # of a task of a real model: lognormal, from about 1 s to 45 min
-KERNEL_S = 0.032  # of a task of this one, with what it reads and writes
+KERNEL_S = 0.02  # of a task of this one, with what it reads and writes
 LOSSES_MB, RESULT_MB = 0.6, 1.0  # of the losses of a loss set in one view, of what a deal pays in one
 
 
