@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import operator
+import threading
 import weakref
 
 import pytest
+from gates import Gate, wait_at
 
 import fnmap
 from fnmap.errors import StoreError
@@ -180,3 +182,34 @@ def test_the_dataset_of_a_plan_without_a_name_outlives_its_run(no_gc):
     with fnmap.Session(on="inline") as session:
         session._scratch = Addressed()
         assert session.run_plan(chain()).dataset().count_rows() == 3
+
+
+def test_a_plan_that_is_taken_up_again_while_it_is_let_go_of_goes_on_whole(tmp_path, monkeypatch):
+    gate, there, again = Gate(tmp_path / "gate"), tmp_path / "there", threading.Event()
+
+    def look(x):
+        wait_at(gate.path)
+        assert there.exists()
+        return x
+
+    plan = fnmap.plan()
+    plan.map(abs, plan.map(look, [-1], name="first"), name="second")
+    with fnmap.Session(workers=1) as session:
+        remove = session._board.remove
+
+        def interrupted(party):
+            remove(party)
+            if not again.is_set():
+                there.touch()
+                again.set()
+                run.retry()
+
+        monkeypatch.setattr(session._board, "remove", interrupted)
+        run = session.run_plan(plan, errors="return")
+        gate.open()
+        assert again.wait(20)
+        gate.open()
+        assert run.wait(20)
+        assert list(run) == [1]
+        session.wait()
+        assert list(session._board.stages()) == []
