@@ -228,7 +228,7 @@ class _AttachedPlan(_Attached):
 
     def _take_up(self) -> list[Stage]:
         from fnmap.durable_plan import hold_plan
-        from fnmap.plan_run import make_stages
+        from fnmap.plan_start import make_stages
 
         build.check_store(self.session, self.store)
         number = self.claim()

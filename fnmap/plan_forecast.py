@@ -11,7 +11,7 @@ import numpy as np
 from fnmap.compute.base import cores
 from fnmap.errors import PlanError, UsageError
 from fnmap.options import MapOptions, count
-from fnmap.plan_run import stage_costs
+from fnmap.plan_start import stage_costs
 from fnmap.planning.forecast import Forecast
 from fnmap.planning.models import FARGATE, LAMBDA, LOCAL, ComputeModel
 from fnmap.planning.simulate import Rules, simulate

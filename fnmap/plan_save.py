@@ -14,7 +14,7 @@ from fnmap.errors import PlanError
 from fnmap.format.inputs import Hole
 from fnmap.format.parameters import ARGS, TASK
 from fnmap.options import DEFAULTS, StageOptions
-from fnmap.plan_run import stage_costs
+from fnmap.plan_start import stage_costs
 from fnmap.planning.policy import Retry
 from fnmap.worker import short_repr
 

@@ -131,7 +131,7 @@ class Session(Driver):
         cache: bool | str = False,
     ) -> PlanRun:  # fmt: skip
         """As `plan.run`, in this session."""
-        from fnmap.plan_run import start_plan
+        from fnmap.plan_start import start_plan
 
         return start_plan(self, plan, name=name, errors=errors, priority=priority, progress=progress, cache=cache)
 

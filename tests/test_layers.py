@@ -48,6 +48,7 @@ LEVELS = [
         "attached",
         "reduction",
         "plan_run",
+        "plan_start",
         "last_stage",
         "links",
     },

@@ -59,7 +59,7 @@ def test_it_is_noticed_when_what_zombies_commit_counts(monkeypatch):
 
 def test_it_is_noticed_when_a_result_is_dropped(monkeypatch):
     stored = durable.stored_parts
-    monkeypatch.setattr("fnmap.plan_run.stored_parts", lambda *a: list(stored(*a))[1:])
+    monkeypatch.setattr("fnmap.plan_start.stored_parts", lambda *a: list(stored(*a))[1:])
     assert broken(0, 60)
 
 
